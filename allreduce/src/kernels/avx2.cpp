@@ -1,0 +1,3 @@
+#include "table.hpp"
+#define PACELINE_KERNEL_SET avx2
+#include "body.inc"

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <chrono>
+
+namespace paceline {
+
+using Duration = std::chrono::nanoseconds;
+/// Nanoseconds since an arbitrary origin; only differences mean anything.
+using Instant = std::chrono::time_point<std::chrono::steady_clock, Duration>;
+
+/// Where time comes from, so that a test can be the one who says what time it is. Thread-safe.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  [[nodiscard]] virtual Instant now() const noexcept = 0;
+};
+
+/// The machine's monotonic clock.
+class SteadyClock final : public Clock {
+ public:
+  [[nodiscard]] Instant now() const noexcept override { return std::chrono::steady_clock::now(); }
+};
+
+/// A clock that stands still until it is advanced.
+class ManualClock final : public Clock {
+ public:
+  [[nodiscard]] Instant now() const noexcept override { return now_; }
+  void advance(Duration by) noexcept { now_ += by; }
+
+ private:
+  Instant now_{};
+};
+
+/// The end of a wait: compare, or ask how much is left.
+class Deadline {
+ public:
+  Deadline(const Clock& clock, Duration from_now) : clock_(&clock), at_(clock.now() + from_now) {}
+  [[nodiscard]] Duration left() const noexcept {
+    const Duration left = at_ - clock_->now();
+    return left > Duration::zero() ? left : Duration::zero();
+  }
+  [[nodiscard]] bool passed() const noexcept { return left() == Duration::zero(); }
+  /// What poll(2) takes: whole milliseconds rounded up, so that it never turns into a busy loop.
+  [[nodiscard]] int left_ms() const noexcept;
+
+ private:
+  const Clock* clock_;  // does not own; outlives every wait that uses it
+  Instant at_;
+};
+
+[[nodiscard]] inline double to_seconds(Duration duration) noexcept {
+  return std::chrono::duration<double>(duration).count();
+}
+[[nodiscard]] inline double to_ms(Duration duration) noexcept {
+  return to_seconds(duration) * 1e3;
+}
+
+}  // namespace paceline

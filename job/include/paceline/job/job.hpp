@@ -1,0 +1,102 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "paceline/base/result.hpp"
+
+namespace paceline {
+
+/// Where samples come from. Relative paths are relative to the working directory of `paceline train`.
+struct DataSpec {
+  std::string train;              ///< dataset folder, required
+  std::string eval;               ///< dataset folder; empty: no evaluation
+  std::string import_kind;        ///< `import:` makes the folders above on first use; empty: never
+  std::string import_source;      ///< `source:` folder for that import; empty: the kind's own place
+  std::int64_t budget_mib = 256;  ///< memory of one rank's loader: cached chunks and prefetched batches
+};
+
+/// The models that come with Paceline; the worker builds exactly these.
+inline constexpr std::array<std::string_view, 3> model_kinds = {"cnn", "mlp", "resnet18"};
+
+/// Either a built-in kind or a plugin, with options that the model itself understands.
+struct ModelSpec {
+  std::string kind;    ///< one of model_kinds; empty with a plugin
+  std::string plugin;  ///< path of a shared library; empty with a kind
+  std::map<std::string, std::string> options;
+};
+
+struct OptimizerSpec {
+  std::string kind = "sgd";  ///< sgd, adamw
+  double learning_rate = 0.05;
+  double momentum = 0.0;                ///< sgd
+  bool nesterov = false;                ///< sgd
+  double weight_decay = 0.0;            ///< sgd: added to the gradient; adamw: decoupled
+  bool decay_norms_and_biases = false;  ///< else tensors of fewer than two dimensions are not decayed
+  double beta1 = 0.9;                   ///< adamw
+  double beta2 = 0.999;                 ///< adamw
+  double epsilon = 1e-8;                ///< adamw
+};
+
+/// Factor on the learning rate as a function of the step.
+struct ScheduleSpec {
+  std::string kind = "constant";  ///< constant, cosine, step
+  double warmup_epochs = 0.0;     ///< linear from 0 to 1 over these, before the schedule proper
+  double final_factor = 0.0;      ///< cosine: the factor at the last step
+  std::int64_t step_epochs = 1;   ///< step: the factor is multiplied by `gamma` every so many epochs
+  double gamma = 0.1;             ///< step
+};
+
+struct BatchSpec {
+  std::int64_t global = 0;  ///< samples per step over all ranks, required
+  std::int64_t micro = 0;   ///< most samples in one pass; 0: a rank's whole share is one pass
+  std::int64_t grain = 0;   ///< samples per grain; 0: chosen so that ranks.max ranks have 16 grains each
+};
+
+struct RanksSpec {
+  std::int64_t min = 1;
+  std::int64_t max = 4096;
+};
+
+/// A job file, resolved: every default filled in. This is what the run directory keeps and workers receive.
+struct Job {
+  std::string name;
+  DataSpec data;
+  std::string task = "image-classification";
+  ModelSpec model;
+  OptimizerSpec optimizer;
+  ScheduleSpec schedule;
+  BatchSpec batch;
+  std::int64_t epochs = 0;  ///< required
+  RanksSpec ranks;
+  std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
+  std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
+  std::int64_t seed = 1;
+  bool reproducible = false;  ///< refused by this version
+};
+
+/// A `--set key=value`: key is a dotted path (`optimizer.learning_rate`), value is YAML.
+struct JobOverride {
+  std::string key;
+  std::string value;
+};
+
+/// Parses and checks a job file. Errors are one sentence with file, line, column and key; an unknown key
+/// suggests the nearest one. Nothing outside the file is looked at, so that `plan` can use it anywhere.
+[[nodiscard]] Result<Job> load_job(const std::string& path, const std::vector<JobOverride>& overrides);
+/// The same from text; `source_name` stands for the file in errors.
+[[nodiscard]] Result<Job> parse_job(const std::string& yaml, const std::string& source_name,
+                                    const std::vector<JobOverride>& overrides);
+
+/// JSON text of every field, under the job file's own keys; job_from_json reads it back exactly.
+[[nodiscard]] std::string job_to_json(const Job& job);
+[[nodiscard]] Result<Job> job_from_json(const std::string& json);
+
+/// Every key with its range, default and meaning as a Markdown table: the one in docs/job-file.md.
+[[nodiscard]] std::string job_fields_table();
+
+}  // namespace paceline

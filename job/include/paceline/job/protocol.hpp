@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "paceline/base/clock.hpp"
+#include "paceline/base/fd.hpp"
+#include "paceline/job/job.hpp"
+
+namespace paceline {
+
+/// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
+/// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
+/// Both sides refuse a peer of another `worker_protocol_version`.
+inline constexpr int worker_protocol_version = 1;
+inline constexpr int worker_channel_fd = 3;
+inline constexpr int worker_listener_fd = 4;  ///< rank 0's listening socket, where StartMessage says so
+
+struct MemberSpec {
+  std::string node;
+  std::string host;
+  std::uint16_t port = 0;
+};
+
+// ---- agent to worker -------------------------------------------------------------------------------
+
+/// The first message: everything a worker needs to know.
+struct StartMessage {
+  std::string action = "train";  ///< train, eval, export
+  Job job;
+  std::string run_dir;  ///< absolute
+  std::int64_t generation = 1;
+  std::int64_t rank = 0;
+  std::vector<MemberSpec> members;  ///< by rank; only rank 0's port must be known
+  std::string secret;               ///< of the job, proves membership to the other ranks
+  bool has_listener = false;        ///< descriptor 4 is a socket that listens at members[0]
+  std::int64_t threads = 1;         ///< compute threads
+  std::string export_format;        ///< export: safetensors, pickle, torchscript
+  std::string export_path;          ///< export: absolute
+};
+
+/// Leave cleanly at the next commit.
+struct StopMessage {};
+
+// ---- worker to agent -------------------------------------------------------------------------------
+
+/// The first message: who is there.
+struct HelloMessage {
+  std::string version;  ///< of the program
+};
+
+/// Rank 0, about ten times a second while it trains.
+struct ProgressMessage {
+  std::int64_t step = 0;   ///< committed steps
+  std::int64_t steps = 0;  ///< in the whole job
+  std::int64_t epoch = 0;  ///< from 1
+  std::int64_t epochs = 0;
+  double loss = 0;                ///< mean over the last committed step
+  double samples_per_second = 0;  ///< over the last second or so, all ranks
+  double seconds_left = 0;
+};
+
+/// Rank 0, after each evaluation, and as the answer to the action "eval".
+struct EvalMessage {
+  std::int64_t epoch = 0;  ///< from 1: epochs trained
+  std::int64_t samples = 0;
+  double loss = 0;      ///< mean over the dataset
+  double accuracy = 0;  ///< fraction
+};
+
+struct Percentiles {
+  double p50 = 0, p90 = 0, p99 = 0;
+};
+
+/// The last message of a worker that did what it was asked to. Only rank 0's figures are read.
+struct FinishedMessage {
+  std::string status = "completed";  ///< completed; stopped after a StopMessage
+  std::int64_t steps = 0, epochs = 0, samples = 0;
+  double seconds = 0;  ///< first step to last commit, evaluation left out
+  Percentiles step_ms, allreduce_ms, exposed_allreduce_ms, data_wait_ms;
+  double train_loss = 0;            ///< mean over the last epoch
+  std::optional<EvalMessage> eval;  ///< the last one
+  std::string weights_sha256;
+  std::int64_t own_memory_bytes =
+      0;  ///< peak resident memory less what it was before the job's data and model
+};
+
+/// The last message of a worker that could not.
+struct FailedMessage {
+  std::string code;  ///< to_string(ErrorCode)
+  std::string message;
+  std::int64_t lost_rank = -1;  ///< the rank to blame, if it is another
+};
+
+using WorkerMessage = std::variant<StartMessage, StopMessage, HelloMessage, ProgressMessage, EvalMessage,
+                                   FinishedMessage, FailedMessage>;
+
+[[nodiscard]] std::string encode(const WorkerMessage& message);
+/// Bytes from outside: any string gives a message or an error, never a crash.
+[[nodiscard]] Result<WorkerMessage> decode(std::string_view bytes);
+
+/// One end of the socket. Not thread-safe, except that one thread may send while another receives.
+class WorkerChannel {
+ public:
+  explicit WorkerChannel(UniqueFd fd) : fd_(std::move(fd)) {}
+  /// A connected pair: {agent's end, worker's end}, both close-on-exec.
+  [[nodiscard]] static Result<std::pair<WorkerChannel, UniqueFd>> make_pair();
+
+  /// Does not wait for the reader beyond `timeout` (a full socket); peer_lost when it is gone.
+  [[nodiscard]] Status send(const WorkerMessage& message, Duration timeout = std::chrono::seconds(5));
+  /// The next message; nothing if none came within `timeout`; peer_lost at end of stream.
+  [[nodiscard]] Result<std::optional<WorkerMessage>> receive(Duration timeout);
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace paceline
