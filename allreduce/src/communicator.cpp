@@ -86,6 +86,8 @@ class Communicator::Impl {
   [[nodiscard]] Status check(const Descriptor& descriptor, const void* data) const;
 
  private:
+  [[nodiscard]] Status establish(int rank, std::span<const Member> members);
+  [[nodiscard]] Error fail(const Error& error);
   Status carry_out(const Descriptor& descriptor, std::byte* data, bool may_spin);
   void serve();
 
@@ -125,6 +127,12 @@ Communicator::Impl::~Impl() {
 }
 
 Status Communicator::Impl::connect(int rank, std::span<const Member> members) {
+  const Status established = establish(rank, members);
+  if (!established.ok() && control_ != nullptr) return fail(established.error());
+  return established;
+}
+
+Status Communicator::Impl::establish(int rank, std::span<const Member> members) {
   const Deadline deadline(steady_clock, options_.connect_timeout);
   const tcp::Patience patience{deadline, abort_};
   PACELINE_TRY(abort_.open());
@@ -166,7 +174,8 @@ Status Communicator::Impl::connect(int rank, std::span<const Member> members) {
                                               options_.generation, deadline, abort_));
   }
   collectives_ = std::make_unique<Collectives>(*layout_, *group_, between_.get());
-  return {};
+  // Nobody is connected before everybody is: so what comes later can only meet whole communicators.
+  return collectives_->run({}, nullptr, deadline, true);
 }
 
 Result<std::pair<std::shared_ptr<shm::NodeGroup>, std::uint32_t>> Communicator::Impl::allocate(
@@ -174,10 +183,7 @@ Result<std::pair<std::shared_ptr<shm::NodeGroup>, std::uint32_t>> Communicator::
   PACELINE_TRY(health());
   const Deadline deadline(steady_clock, options_.operation_timeout);
   auto allocation = group_->allocate(bytes, deadline);
-  if (!allocation.ok()) {
-    abort(allocation.error());
-    return std::move(allocation).error();
-  }
+  if (!allocation.ok()) return fail(allocation.error());
   return std::pair(group_, *allocation);
 }
 
@@ -263,13 +269,18 @@ Status Communicator::Impl::carry_out(const Descriptor& descriptor, std::byte* da
     ++operations_;
     return status;
   }
+  return fail(status.error());
+}
+
+/// Ends the communicator with `error`, or with the reason behind it.
+Error Communicator::Impl::fail(const Error& error) {
   // A broken link says that a rank is gone, the star of control connections why: hear it out.
-  if (status.error().code == ErrorCode::peer_lost) {
+  if (error.code == ErrorCode::peer_lost) {
     const Deadline hearing(steady_clock, hearing_time);
     [[maybe_unused]] const Status ignored = tcp::wait_for(abort_.fd(), POLLIN, {hearing, abort_});
   }
-  abort(status.error());
-  return health();  // the first error, which may be another rank's
+  abort(error);
+  return health().error();  // the first error, which may be another rank's
 }
 
 Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
