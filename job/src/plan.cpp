@@ -49,6 +49,10 @@ std::int64_t grain_samples(const BatchSpec& batch, std::int64_t most_ranks) {
   return std::max<std::int64_t>(1, batch.global / wanted);
 }
 
+std::int64_t job_grain(const Job& job, std::int64_t ranks) {
+  return grain_samples(job.batch, std::min(job.ranks.max, std::max<std::int64_t>(ranks, 4)));
+}
+
 std::int64_t grain_count(std::int64_t samples, std::int64_t grain) {
   return divide_up(samples, grain);
 }

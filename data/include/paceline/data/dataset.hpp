@@ -35,9 +35,10 @@ struct Chunk {
   std::vector<std::int64_t> labels;  ///< samples
 };
 
-/// A dataset folder, opened and validated through the HDF5 library once. From then on chunks are read with
-/// pread at offsets of the dataset's own index: the library's global lock is off the path.
-/// Const members may be called from any thread at once.
+/// A dataset folder, opened and validated: manifest, shard sizes, indexes and labels, with their checksums.
+/// Chunks are read with pread at offsets of the dataset's own index, so the HDF5 library, with its global
+/// lock and its trust in the bytes that it reads, is needed only to import and to verify. Const members may
+/// be called from any thread at once.
 class Dataset {
  public:
   /// Errors name the folder or shard and say what is wrong with it: not a dataset folder (and where one
@@ -61,7 +62,8 @@ class Dataset {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Reads every chunk and checks it; the first few faults, each one sentence. Empty: all is well.
+/// Reads every chunk and checks it, then compares with what the HDF5 library sees; the first ten faults, each
+/// one sentence. Empty: all is well. An error where there is no readable manifest.
 [[nodiscard]] Result<std::vector<std::string>> verify_dataset(const std::string& path);
 
 }  // namespace paceline

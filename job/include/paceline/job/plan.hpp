@@ -48,6 +48,10 @@ using Shares = std::vector<std::int64_t>;
 /// `batch.grain`, or the default: ranks.max ranks have at least 16 grains each where the batch allows it.
 [[nodiscard]] std::int64_t grain_samples(const BatchSpec& batch, std::int64_t most_ranks);
 
+/// The grain that `job` has at `ranks` ranks. It is planned for four ranks at least, so that small jobs of
+/// different sizes cut their steps the same way.
+[[nodiscard]] std::int64_t job_grain(const Job& job, std::int64_t ranks);
+
 [[nodiscard]] std::int64_t grain_count(std::int64_t samples, std::int64_t grain);
 
 /// The contiguous run of `range` that `rank` works on. In a step with fewer grains than the shares add up

@@ -84,8 +84,7 @@ struct FinishedMessage {
   double train_loss = 0;            ///< mean over the last epoch
   std::optional<EvalMessage> eval;  ///< the last one
   std::string weights_sha256;
-  std::int64_t own_memory_bytes =
-      0;  ///< peak resident memory less what it was before the job's data and model
+  std::int64_t peak_memory_bytes = 0;  ///< resident, of this rank's process
 };
 
 /// The last message of a worker that could not.

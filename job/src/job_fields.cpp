@@ -1,0 +1,194 @@
+#include "job_fields.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr std::array<std::string_view, 1> tasks = {"image-classification"};
+constexpr std::array<std::string_view, 2> optimizer_kinds = {"sgd", "adamw"};
+constexpr std::array<std::string_view, 3> schedule_kinds = {"constant", "cosine", "step"};
+
+constexpr std::int64_t most_samples = std::int64_t{1} << 30;  // products of two still fit 64 bits
+constexpr std::int64_t most_epochs = 1'000'000;
+constexpr std::int64_t most_ranks = 4096;
+constexpr std::int64_t most_mib = std::int64_t{1} << 24;
+
+constexpr OnlyWith sgd = {"optimizer.kind", "sgd"};
+constexpr OnlyWith adamw = {"optimizer.kind", "adamw"};
+constexpr OnlyWith cosine = {"schedule.kind", "cosine"};
+constexpr OnlyWith step = {"schedule.kind", "step"};
+
+constexpr NumberLimits positive = {.least_is_open = true};
+constexpr NumberLimits below_one = {.greatest = 1, .greatest_is_open = true};
+
+std::vector<Field> make_fields() {
+  return {
+      {"name", [](Job& j) -> Slot { return &j.name; }, FolderName{},
+       "what the job is called; its runs go to `runs/<name>/`", "fashion-mnist"},
+      {"data.train", [](Job& j) -> Slot { return &j.data.train; }, AnyValue{},
+       "folder of the dataset to train on", "datasets/fashion-mnist/train"},
+      {"data.eval", [](Job& j) -> Slot { return &j.data.eval; }, AnyValue{},
+       "folder of the dataset to evaluate on; none: no evaluation"},
+      {"data.import", [](Job& j) -> Slot { return &j.data.import_kind; }, AnyValue{},
+       "makes the folders above on first use, as `paceline data import` does"},
+      {"data.source", [](Job& j) -> Slot { return &j.data.import_source; }, AnyValue{},
+       "folder that `import` reads; none: the usual place of what is imported"},
+      {"data.budget_mib", [](Job& j) -> Slot { return &j.data.budget_mib; }, IntegerLimits{1, most_mib},
+       "memory in MiB of one rank's loader"},
+      {"task", [](Job& j) -> Slot { return &j.task; }, Choices{tasks}, "what is learned"},
+      {"model.kind", [](Job& j) -> Slot { return &j.model.kind; }, Choices{model_kinds},
+       "a model that comes with Paceline; other keys of the map are its options"},
+      {"model.plugin", [](Job& j) -> Slot { return &j.model.plugin; }, AnyValue{},
+       "or a shared library with a model of your own; other keys of the map are its options"},
+      {"optimizer.kind", [](Job& j) -> Slot { return &j.optimizer.kind; }, Choices{optimizer_kinds},
+       "the update rule"},
+      {"optimizer.learning_rate", [](Job& j) -> Slot { return &j.optimizer.learning_rate; }, positive,
+       "step size where the schedule's factor is 1"},
+      {"optimizer.momentum", [](Job& j) -> Slot { return &j.optimizer.momentum; }, below_one,
+       "part of the last update that is kept", "", sgd},
+      {"optimizer.nesterov", [](Job& j) -> Slot { return &j.optimizer.nesterov; }, AnyValue{},
+       "look ahead along the momentum", "", sgd},
+      {"optimizer.weight_decay", [](Job& j) -> Slot { return &j.optimizer.weight_decay; }, NumberLimits{},
+       "sgd: added to the gradient; adamw: decoupled from it"},
+      {"optimizer.decay_norms_and_biases", [](Job& j) -> Slot { return &j.optimizer.decay_norms_and_biases; },
+       AnyValue{}, "decay tensors of fewer than two dimensions as well"},
+      {"optimizer.beta1", [](Job& j) -> Slot { return &j.optimizer.beta1; }, below_one,
+       "memory of the mean of the gradient", "", adamw},
+      {"optimizer.beta2", [](Job& j) -> Slot { return &j.optimizer.beta2; }, below_one,
+       "memory of the mean of its square", "", adamw},
+      {"optimizer.epsilon", [](Job& j) -> Slot { return &j.optimizer.epsilon; }, positive,
+       "keeps the division away from zero", "", adamw},
+      {"schedule.kind", [](Job& j) -> Slot { return &j.schedule.kind; }, Choices{schedule_kinds},
+       "how the learning rate changes over the job"},
+      {"schedule.warmup_epochs", [](Job& j) -> Slot { return &j.schedule.warmup_epochs; }, NumberLimits{},
+       "epochs, whole or not, in which the rate rises from 0; the schedule proper follows"},
+      {"schedule.final_factor", [](Job& j) -> Slot { return &j.schedule.final_factor; },
+       NumberLimits{.greatest = 1}, "factor on the rate at the last step", "", cosine},
+      {"schedule.step_epochs", [](Job& j) -> Slot { return &j.schedule.step_epochs; },
+       IntegerLimits{1, most_epochs}, "epochs after which the rate is multiplied by `gamma`", "", step},
+      {"schedule.gamma", [](Job& j) -> Slot { return &j.schedule.gamma; },
+       NumberLimits{.greatest = 1, .least_is_open = true}, "that factor", "", step},
+      {"batch.global", [](Job& j) -> Slot { return &j.batch.global; }, IntegerLimits{1, most_samples},
+       "samples per step over all ranks", "256"},
+      {"batch.micro", [](Job& j) -> Slot { return &j.batch.micro; }, IntegerLimits{0, most_samples},
+       "most samples in one pass, to save memory; 0: a rank's whole share is one pass"},
+      {"batch.grain", [](Job& j) -> Slot { return &j.batch.grain; }, IntegerLimits{0, most_samples},
+       "samples in the smallest unit of work that moves between ranks; 0: chosen"},
+      {"epochs", [](Job& j) -> Slot { return &j.epochs; }, IntegerLimits{1, most_epochs},
+       "how often every sample is used", "5"},
+      {"ranks.min", [](Job& j) -> Slot { return &j.ranks.min; }, IntegerLimits{1, most_ranks},
+       "fewest ranks that may train; a single number for `ranks` is both"},
+      {"ranks.max", [](Job& j) -> Slot { return &j.ranks.max; }, IntegerLimits{1, most_ranks},
+       "most ranks that may train"},
+      {"threads", [](Job& j) -> Slot { return &j.threads; }, IntegerLimits{0, 4096},
+       "compute threads per rank; 0: one for every core it owns"},
+      {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},
+       "epochs between evaluations; 0: only after the last"},
+      {"seed", [](Job& j) -> Slot { return &j.seed; }, IntegerLimits{},
+       "decides the order of samples and the first weights"},
+      {"reproducible", [](Job& j) -> Slot { return &j.reproducible; }, AnyValue{},
+       "the same bits on any number of ranks; this version only takes false"},
+  };
+}
+
+std::string number_text(double value) {
+  return concat(value);
+}
+
+std::string limits_text(const Field& field) {
+  if (const auto* choices = std::get_if<Choices>(&field.limits)) return list_choices(*choices);
+  std::string text = type_phrase(field);
+  if (const auto* whole = std::get_if<IntegerLimits>(&field.limits)) {
+    text += concat(", at least ", whole->least);
+    if (whole->greatest != std::numeric_limits<std::int64_t>::max())
+      text += concat(", at most ", whole->greatest);
+  } else if (const auto* number = std::get_if<NumberLimits>(&field.limits)) {
+    text += concat(number->least_is_open ? ", more than " : ", at least ", number->least);
+    if (std::isfinite(number->greatest))
+      text += concat(number->greatest_is_open ? ", less than " : ", at most ", number->greatest);
+  }
+  return text;
+}
+
+std::string default_text(const Field& field) {
+  if (!field.example.empty()) return "required";
+  if (field.key == "model.kind") return "required, unless a plugin is given";
+  const auto value = field_value(field, Job{});
+  if (const auto* text = std::get_if<std::string>(&value))
+    return text->empty() ? "none" : concat("`", *text, "`");
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) return concat("`", *whole, "`");
+  if (const auto* number = std::get_if<double>(&value)) return concat("`", number_text(*number), "`");
+  return std::get<bool>(value) ? "`true`" : "`false`";
+}
+
+}  // namespace
+
+const std::vector<Field>& job_fields() {
+  static const std::vector<Field> fields = make_fields();
+  return fields;
+}
+
+const std::vector<Section>& job_sections() {
+  static const std::vector<Section> sections = {
+      {"data"},  {"model", {"model.kind"}, true},       {"optimizer"}, {"schedule", {"schedule.kind"}},
+      {"batch"}, {"ranks", {"ranks.min", "ranks.max"}},
+  };
+  return sections;
+}
+
+const Field* find_field(std::string_view key) {
+  const auto& fields = job_fields();
+  const auto found = std::ranges::find(fields, key, &Field::key);
+  return found == fields.end() ? nullptr : &*found;
+}
+
+const Section* find_section(std::string_view key) {
+  const auto& sections = job_sections();
+  const auto found = std::ranges::find(sections, key, &Section::key);
+  return found == sections.end() ? nullptr : &*found;
+}
+
+std::string list_choices(Choices choices) {
+  std::string text;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (i > 0) text += i + 1 == choices.size() ? " or " : ", ";
+    text += choices[i];
+  }
+  return text;
+}
+
+std::string type_phrase(const Field& field) {
+  if (const auto* choices = std::get_if<Choices>(&field.limits)) return list_choices(*choices);
+  Job unused;
+  const Slot slot = field.slot(unused);
+  if (std::holds_alternative<std::int64_t*>(slot)) return "a whole number";
+  if (std::holds_alternative<double*>(slot)) return "a number";
+  if (std::holds_alternative<bool*>(slot)) return "true or false";
+  if (std::holds_alternative<FolderName>(field.limits)) return "a name of letters, digits, '.', '_' and '-'";
+  return "text";
+}
+
+std::variant<std::string, std::int64_t, double, bool> field_value(const Field& field, const Job& job) {
+  Job copy = job;
+  return std::visit(
+      [](auto* place) -> std::variant<std::string, std::int64_t, double, bool> { return *place; },
+      field.slot(copy));
+}
+
+std::string job_fields_table() {
+  std::string table = "| key | value | default | meaning |\n|---|---|---|---|\n";
+  for (const Field& field : job_fields()) {
+    const std::string with =
+        field.only_with.key.empty() ? "" : concat(" (only with ", field.only_with.value, ")");
+    table += concat("| `", field.key, "` | ", limits_text(field), " | ", default_text(field), " | ",
+                    field.meaning, with, " |\n");
+  }
+  return table;
+}
+
+}  // namespace paceline

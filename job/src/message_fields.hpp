@@ -1,0 +1,132 @@
+#pragma once
+
+#include <limits>
+#include <string_view>
+
+#include "paceline/job/protocol.hpp"
+
+namespace paceline {
+
+// The fields of every message, once: the writer and the reader both walk these lists. An archive has
+// field(key, value), integer(key, value, least, greatest) and choice(key, value, choices).
+
+inline constexpr std::int64_t most_integer = std::numeric_limits<std::int64_t>::max();
+
+template <class Message>
+struct MessageFields;
+
+template <>
+struct MessageFields<StartMessage> {
+  static constexpr std::string_view type = "start";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.choice("action", m.action, {"train", "eval", "export"});
+    a.field("job", m.job);
+    a.field("run_dir", m.run_dir);
+    a.integer("generation", m.generation, 1, most_integer);
+    a.integer("rank", m.rank, 0, most_integer);
+    a.field("members", m.members);
+    a.field("secret", m.secret);
+    a.field("has_listener", m.has_listener);
+    a.integer("threads", m.threads, 1, most_integer);
+    a.field("export_format", m.export_format);
+    a.field("export_path", m.export_path);
+  }
+};
+
+template <>
+struct MessageFields<MemberSpec> {
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.field("node", m.node);
+    a.field("host", m.host);
+    a.integer("port", m.port, 0, 65535);
+  }
+};
+
+template <>
+struct MessageFields<StopMessage> {
+  static constexpr std::string_view type = "stop";
+  template <class Archive, class Message>
+  static void walk(Archive&, Message&) {}
+};
+
+template <>
+struct MessageFields<HelloMessage> {
+  static constexpr std::string_view type = "hello";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.field("version", m.version);
+  }
+};
+
+template <>
+struct MessageFields<ProgressMessage> {
+  static constexpr std::string_view type = "progress";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("step", m.step, 0, most_integer);
+    a.integer("steps", m.steps, 0, most_integer);
+    a.integer("epoch", m.epoch, 0, most_integer);
+    a.integer("epochs", m.epochs, 0, most_integer);
+    a.field("loss", m.loss);
+    a.field("samples_per_second", m.samples_per_second);
+    a.field("seconds_left", m.seconds_left);
+  }
+};
+
+template <>
+struct MessageFields<EvalMessage> {
+  static constexpr std::string_view type = "eval";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("epoch", m.epoch, 0, most_integer);
+    a.integer("samples", m.samples, 0, most_integer);
+    a.field("loss", m.loss);
+    a.field("accuracy", m.accuracy);
+  }
+};
+
+template <>
+struct MessageFields<Percentiles> {
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.field("p50", m.p50);
+    a.field("p90", m.p90);
+    a.field("p99", m.p99);
+  }
+};
+
+template <>
+struct MessageFields<FinishedMessage> {
+  static constexpr std::string_view type = "finished";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.choice("status", m.status, {"completed", "stopped"});
+    a.integer("steps", m.steps, 0, most_integer);
+    a.integer("epochs", m.epochs, 0, most_integer);
+    a.integer("samples", m.samples, 0, most_integer);
+    a.field("seconds", m.seconds);
+    a.field("step_ms", m.step_ms);
+    a.field("allreduce_ms", m.allreduce_ms);
+    a.field("exposed_allreduce_ms", m.exposed_allreduce_ms);
+    a.field("data_wait_ms", m.data_wait_ms);
+    a.field("train_loss", m.train_loss);
+    a.field("eval", m.eval);
+    a.field("weights_sha256", m.weights_sha256);
+    a.integer("peak_memory_bytes", m.peak_memory_bytes, -most_integer, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<FailedMessage> {
+  static constexpr std::string_view type = "failed";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.field("code", m.code);
+    a.field("message", m.message);
+    a.integer("lost_rank", m.lost_rank, -1, most_integer);
+  }
+};
+
+}  // namespace paceline

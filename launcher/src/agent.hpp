@@ -1,0 +1,121 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "display.hpp"
+#include "paceline/base/fd.hpp"
+#include "paceline/job/protocol.hpp"
+#include "watch.hpp"
+#include "worker_output.hpp"
+
+namespace paceline {
+
+/// Catches SIGINT, SIGTERM and SIGHUP in a descriptor from its making to its end, and ignores SIGPIPE.
+/// One that came early is still there when the agent looks.
+class StopSignals {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<StopSignals>> catch_all();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] const sigset_t& mask_before() const noexcept { return before_; }
+  /// The next signal, without waiting; 0 where there is none.
+  [[nodiscard]] int take();
+  /// The first signal that was taken; 0 where there was none.
+  [[nodiscard]] int first() const noexcept { return first_; }
+
+ private:
+  StopSignals() = default;
+  UniqueFd fd_;
+  sigset_t before_{};
+  int first_ = 0;
+};
+
+/// One worker to start.
+struct WorkerSpec {
+  StartMessage start;
+  std::vector<int> cpus;  ///< empty: not pinned
+  std::string program;
+  std::string log_path;
+  int listener_fd = -1;  ///< a view; rank 0's
+};
+
+/// Why a job failed, for people and for summary.json.
+struct FailureReport {
+  std::int64_t rank = -1;  ///< -1: no rank's fault
+  std::string node{};
+  std::string sentence{};
+  std::deque<std::string> last_words{};
+  bool explained = false;  ///< by itself: silence is then no news
+  bool elsewhere = false;  ///< another agent's worker was first, and that agent tells the story
+};
+
+/// What became of an agent's workers.
+struct Outcome {
+  std::string status = "failed";  ///< completed, stopped, failed
+  int stop_signal = 0;
+  std::optional<FinishedMessage> finished;  ///< rank 0's
+  std::optional<EvalMessage> eval;          ///< the last
+  std::optional<ProgressMessage> progress;  ///< the last
+  std::optional<FailureReport> failure;
+};
+
+/// Starts workers, tells them what to do, and watches them until none is left. One thread, one poll loop;
+/// what it decides is in Watch. No worker outlives it.
+class Agent {
+ public:
+  /// `signals` and `display` are not owned and outlive the agent. `on_first_step` is called once, when rank 0
+  /// has committed a step, which takes every rank.
+  Agent(StopSignals& signals, Display& display, std::function<void()> on_first_step = {});
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  /// Starts the workers and waits for their end.
+  [[nodiscard]] Outcome run(const std::vector<WorkerSpec>& specs);
+
+ private:
+  struct Worker {
+    std::int64_t rank = 0;
+    std::string node;
+    StartMessage start;  ///< sent in answer to its hello
+    bool greeted = false;
+    pid_t pid = -1;  ///< -1: reaped
+    pid_t named_pid = -1;
+    UniqueFd pid_fd;
+    std::optional<WorkerChannel> channel;  ///< nothing once the worker has closed it
+    std::optional<WorkerOutput> output;
+  };
+
+  [[nodiscard]] Status start(const WorkerSpec& spec);
+  void loop();
+  void poll_once(const std::optional<Instant>& wake);
+  void obey(const WatchOrders& orders);
+  void receive(std::size_t index);
+  void handle(std::size_t index, const WorkerMessage& message);
+  void greet(std::size_t index);
+  void reap(std::size_t index);
+  void kill(Worker& worker);
+  void kill_and_reap_all();
+  [[nodiscard]] FailureReport report(const WorkerFault& fault) const;
+  [[nodiscard]] std::string where_in_job() const;
+
+  StopSignals& signals_;
+  Display& display_;
+  std::function<void()> on_first_step_;
+  SteadyClock clock_;
+  std::vector<Worker> workers_;
+  std::optional<Watch> watch_;
+  Outcome outcome_;
+};
+
+}  // namespace paceline

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "options.hpp"
+
+namespace paceline {
+
+/// What the program returns to its caller. After a signal it is 128 plus the signal's number.
+enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2 };
+
+/// 2 for what the user asked wrongly, 1 for what went wrong.
+[[nodiscard]] int exit_code_of(const Error& error);
+/// One sentence on standard error; returns the exit code.
+int complain(const Error& error);
+
+// Each command does all of its work and its talking, and returns the exit code.
+[[nodiscard]] int train(const TrainOptions& options);
+[[nodiscard]] int eval(const EvalOptions& options);
+[[nodiscard]] int export_run(const ExportOptions& options);
+[[nodiscard]] int data_import(const DataImportOptions& options);
+[[nodiscard]] int data_info(const DataInfoOptions& options);
+[[nodiscard]] int data_verify(const DataVerifyOptions& options);
+
+}  // namespace paceline

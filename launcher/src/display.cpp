@@ -1,0 +1,130 @@
+#include "display.hpp"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "format.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr Duration redraw_period = std::chrono::milliseconds(100);
+constexpr Duration line_period = std::chrono::seconds(5);
+constexpr int line_patience_ms = 1000;
+// poll(2) promises room for this much in a pipe, so that the write below does not wait.
+constexpr std::size_t most_at_once = 4096;
+
+/// Gives up where nobody makes room in time, or nobody is there to read.
+void put(int fd, std::string_view text, int patience_ms) {
+  while (!text.empty()) {
+    pollfd entry{fd, POLLOUT, 0};
+    if (::poll(&entry, 1, patience_ms) <= 0 || (entry.revents & POLLOUT) == 0) return;
+    const ssize_t written = ::write(fd, text.data(), std::min(text.size(), most_at_once));
+    if (written < 0 && errno != EINTR) return;
+    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+std::size_t terminal_width(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+}  // namespace
+
+Display::Display(const Options& options)
+    : options_(options), terminal_(!options.plain && ::isatty(options.news_fd) == 1) {
+}
+
+Display::~Display() {
+  clear_bar();
+}
+
+void Display::line(std::string_view text) {
+  if (options_.quiet || options_.silent) return;
+  clear_bar();
+  put(options_.news_fd, concat(text, "\n"), line_patience_ms);
+  draw_bar();
+}
+
+void Display::warning(std::string_view text) {
+  if (options_.silent) return;
+  clear_bar();
+  put(options_.trouble_fd, concat("paceline: ", text, "\n"), line_patience_ms);
+  draw_bar();
+}
+
+void Display::end_progress() {
+  clear_bar();
+  last_.reset();
+}
+
+void Display::error(std::string_view text) {
+  end_progress();
+  put(options_.trouble_fd, concat("paceline: ", text, "\n"), line_patience_ms);
+}
+
+void Display::draw_bar() {
+  if (!terminal_ || !last_) return;
+  // One column stays free: in the last one some terminals wrap.
+  const std::string bar = progress_bar(*last_, terminal_width(options_.news_fd) - 1);
+  put(options_.news_fd, concat("\r\x1b[K", bar), 0);
+  bar_is_drawn_ = true;
+}
+
+void Display::clear_bar() {
+  if (!bar_is_drawn_) return;
+  put(options_.news_fd, "\r\x1b[K", line_patience_ms);
+  bar_is_drawn_ = false;
+}
+
+void Display::progress(const ProgressMessage& message, Instant now) {
+  if (options_.quiet || options_.silent || !options_.epochs) return;
+  // An epoch ends with its evaluation's line; where there is none, with its last progress.
+  if (last_ && message.epoch > last_->epoch) finish_epoch(last_->epoch);
+  last_ = message;
+  if (message.epoch != loss_epoch_) {
+    loss_epoch_ = message.epoch;
+    loss_sum_ = 0;
+    losses_ = 0;
+  }
+  loss_sum_ += message.loss;
+  ++losses_;
+  const Duration period = terminal_ ? redraw_period : line_period;
+  if (last_shown_ && now < *last_shown_ + period) return;
+  const bool first = !last_shown_;
+  last_shown_ = now;
+  if (terminal_)
+    draw_bar();
+  else if (!first)
+    line(progress_line(message));
+}
+
+void Display::finish_epoch(std::int64_t epoch) {
+  if (epoch <= finished_epoch_) return;
+  finished_epoch_ = epoch;
+  const std::string loss = take_train_loss(epoch);
+  line(concat("epoch ", epoch, "/", last_->epochs, loss.empty() ? " is done" : ": " + loss));
+}
+
+std::string Display::take_train_loss(std::int64_t epoch) {
+  if (losses_ == 0 || epoch != loss_epoch_) return "";
+  return concat("train loss ", fixed(loss_sum_ / static_cast<double>(losses_), 3));
+}
+
+void Display::eval(const EvalMessage& message) {
+  if (options_.quiet || options_.silent || !options_.epochs) return;
+  const std::string train = take_train_loss(message.epoch);
+  const std::string epochs = last_ ? concat("/", last_->epochs) : "";
+  finished_epoch_ = std::max(finished_epoch_, message.epoch);
+  line(concat("epoch ", message.epoch, epochs, ": ", train, train.empty() ? "" : ", ", "test loss ",
+              fixed(message.loss, 3), ", test accuracy ", fixed(100 * message.accuracy, 1), "%"));
+}
+
+}  // namespace paceline

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "paceline/base/clock.hpp"
+#include "paceline/job/protocol.hpp"
+
+namespace paceline {
+
+/// What a person sees of a run: a progress bar on a terminal, plain lines elsewhere. News goes to standard
+/// output, trouble to standard error. No write waits for a reader for more than a second: a terminal that is
+/// paused must not hold up the agent.
+class Display {
+ public:
+  struct Options {
+    bool quiet = false;   ///< only trouble is shown
+    bool silent = false;  ///< as quiet; and no warnings: another agent gives them
+    bool plain = false;   ///< no bar even on what looks like a terminal: mpirun gives its processes one
+    bool epochs = true;   ///< false: no progress and no epoch's line, where there are no epochs
+    int news_fd = 1;
+    int trouble_fd = 2;
+  };
+  explicit Display(const Options& options);
+  ~Display();
+  Display(const Display&) = delete;
+  Display& operator=(const Display&) = delete;
+
+  void line(std::string_view text);
+  void warning(std::string_view text);
+  /// One sentence; any number of lines after it.
+  void error(std::string_view text);
+  void progress(const ProgressMessage& message, Instant now);
+  void eval(const EvalMessage& message);
+  /// No bar any more: what comes now is the end.
+  void end_progress();
+
+ private:
+  void draw_bar();
+  void clear_bar();
+  void finish_epoch(std::int64_t epoch);
+  [[nodiscard]] std::string take_train_loss(std::int64_t epoch);
+
+  Options options_;
+  bool terminal_;
+  bool bar_is_drawn_ = false;
+  std::optional<ProgressMessage> last_;
+  std::optional<Instant> last_shown_;
+  std::int64_t finished_epoch_ = 0;  ///< the last one that has its line
+  std::int64_t loss_epoch_ = 0;      ///< the mean of the losses that were reported of this epoch
+  double loss_sum_ = 0;
+  std::int64_t losses_ = 0;
+};
+
+}  // namespace paceline

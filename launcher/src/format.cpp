@@ -1,0 +1,95 @@
+#include "format.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr std::size_t shortest_bar = 10;
+constexpr std::size_t longest_bar = 40;
+
+std::string bar(const EpochSteps& steps, std::size_t columns) {
+  const auto inner = static_cast<std::int64_t>(columns);
+  const std::int64_t filled = inner * steps.done / steps.all;
+  std::string text(static_cast<std::size_t>(filled), '=');
+  if (filled > 0 && filled < inner) text.back() = '>';
+  text.resize(columns, ' ');
+  return concat("[", text, "]");
+}
+
+}  // namespace
+
+std::string with_commas(double number) {
+  if (!std::isfinite(number)) return "-";
+  const std::string digits = fixed(std::fabs(number), 0);
+  std::string text(number <= -0.5 ? 1 : 0, '-');
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string clock_time(double seconds) {
+  constexpr double longest = 1e7;  // beyond that it is no estimate
+  if (!std::isfinite(seconds) || seconds < 0 || seconds > longest) return "-";
+  const auto whole = static_cast<std::int64_t>(std::lround(seconds));
+  std::array<char, 32> text{};
+  const auto hours = static_cast<long long>(whole / 3600);
+  const auto minutes = static_cast<int>(whole / 60 % 60);
+  const auto rest = static_cast<int>(whole % 60);
+  if (hours > 0)
+    std::snprintf(text.data(), text.size(), "%lld:%02d:%02d", hours, minutes, rest);
+  else
+    std::snprintf(text.data(), text.size(), "%d:%02d", minutes, rest);
+  return text.data();
+}
+
+std::string fixed(double number, int decimals) {
+  std::array<char, 400> text{};
+  std::snprintf(text.data(), text.size(), "%.*f", decimals, number);
+  return text.data();
+}
+
+EpochSteps epoch_steps(const ProgressMessage& progress) {
+  if (progress.epochs < 1 || progress.steps < 1) return {};
+  EpochSteps steps;
+  steps.all = std::max<std::int64_t>(1, progress.steps / progress.epochs);
+  steps.done = std::clamp<std::int64_t>(progress.step - (progress.epoch - 1) * steps.all, 0, steps.all);
+  return steps;
+}
+
+std::string progress_bar(const ProgressMessage& progress, std::size_t width) {
+  const EpochSteps steps = epoch_steps(progress);
+  const std::string epoch = concat("epoch ", progress.epoch, "/", progress.epochs);
+  const std::int64_t hundredths = 100 * steps.done / steps.all;
+  const std::string percent = concat(hundredths < 10 ? "  " : hundredths < 100 ? " " : "", hundredths, "%");
+  const std::string rate = concat(with_commas(progress.samples_per_second), " samples/s");
+  const std::string loss = concat("loss ", fixed(progress.loss, 3));
+  const std::string left = concat(clock_time(progress.seconds_left), " left");
+  const std::string tail = concat(percent, "  ", rate, "  ", loss, "  ", left);
+  const std::size_t around_bar = epoch.size() + tail.size() + 4;  // a space, two brackets, a space
+  if (around_bar + shortest_bar <= width)
+    return concat(epoch, " ", bar(steps, std::min(width - around_bar, longest_bar)), " ", tail);
+  for (std::string line : {concat(epoch, " ", tail), concat(epoch, " ", percent, "  ", loss, "  ", left),
+                           concat(epoch, " ", percent, "  ", left)})
+    if (line.size() <= width) return line;
+  return concat(epoch, " ", percent).substr(0, width);
+}
+
+std::string progress_line(const ProgressMessage& progress) {
+  const EpochSteps steps = epoch_steps(progress);
+  return concat("epoch ", progress.epoch, "/", progress.epochs, ", step ",
+                with_commas(static_cast<double>(progress.step)), " of ",
+                with_commas(static_cast<double>(progress.steps)), " (", 100 * steps.done / steps.all,
+                "% of the epoch): loss ", fixed(progress.loss, 3), ", ",
+                with_commas(progress.samples_per_second), " samples/s, ", clock_time(progress.seconds_left),
+                " left");
+}
+
+}  // namespace paceline

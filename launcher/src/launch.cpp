@@ -1,0 +1,120 @@
+#include "launch.hpp"
+
+#include <array>
+#include <cstdio>
+#include <set>
+
+#include "inventory.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+/// What the launch has on this node, in cores.
+std::int64_t launch_cores(const Place& place, const NodeInventory& node) {
+  if (place.node_cpus == 0 || node.cpus == 0) return node.cores;
+  return std::max<std::int64_t>(1, std::min(node.cores, place.node_cpus * node.cores / node.cpus));
+}
+
+Result<std::vector<RankPlace>> places_of_agent(const Place& place, std::int64_t ranks, std::int64_t threads) {
+  PACELINE_ASSIGN(const NodeInventory node, take_inventory());
+  if (place.in_shell()) return allocate_ranks(node.own, ranks, threads);
+  PACELINE_ASSIGN(RankPlace own, allocate_bound_rank(node.own, launch_cores(place, node), place.local_rank,
+                                                     place.local_size, threads));
+  own.rank = place.rank;
+  return std::vector<RankPlace>{std::move(own)};
+}
+
+Result<std::vector<MemberSpec>> members_of(const Place& place, std::int64_t ranks) {
+  PACELINE_ASSIGN(const std::vector<std::string> names, node_names(place, ranks));
+  std::vector<MemberSpec> members;
+  for (const std::string& name : names) members.emplace_back().node = name;
+  return members;
+}
+
+Result<std::string> listening_host(const Place& place) {
+  if (place.one_host) return std::string("127.0.0.1");
+  return outside_address(environment("PACELINE_INTERFACE"));
+}
+
+}  // namespace
+
+Result<Team> make_team(const Place& place, std::int64_t ranks, std::int64_t threads) {
+  Team team;
+  PACELINE_ASSIGN(team.members, members_of(place, ranks));
+  PACELINE_ASSIGN(team.places, places_of_agent(place, ranks, threads));
+  PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
+  PACELINE_ASSIGN(const std::string host, listening_host(place));
+  PACELINE_ASSIGN(team.listener, listen_on(host, ports));
+  team.members[0].host = team.listener->host;
+  team.members[0].port = team.listener->port;
+  PACELINE_ASSIGN(team.secret, random_secret());
+  return team;
+}
+
+Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, std::int64_t threads) {
+  Team team;
+  PACELINE_ASSIGN(team.members, members_of(place, place.size));
+  PACELINE_ASSIGN(team.places, places_of_agent(place, place.size, threads));
+  team.members[0].node = rendezvous.node;
+  team.members[0].host = rendezvous.host;
+  team.members[0].port = rendezvous.port;
+  team.secret = rendezvous.secret;
+  return team;
+}
+
+Outcome run_team(const LaunchRequest& request, const Team& team, StopSignals& signals, Display& display,
+                 std::function<void()> on_first_step) {
+  std::vector<WorkerSpec> specs;
+  for (const RankPlace& place : team.places) {
+    WorkerSpec& spec = specs.emplace_back();
+    spec.start.action = request.action;
+    spec.start.job = request.job;
+    spec.start.run_dir = request.run_dir;
+    spec.start.rank = place.rank;
+    spec.start.members = team.members;
+    spec.start.secret = team.secret;
+    spec.start.threads = place.threads;
+    spec.start.export_format = request.export_format;
+    spec.start.export_path = request.export_path;
+    spec.start.has_listener = place.rank == 0 && team.listener.has_value();
+    if (spec.start.has_listener) spec.listener_fd = team.listener->fd.get();
+    spec.cpus = place.cpus;
+    spec.program = request.worker_program;
+    spec.log_path = log_path(request, place.rank);
+  }
+  Agent agent(signals, display, std::move(on_first_step));
+  return agent.run(specs);
+}
+
+std::string describe_team(const Place& place, const Team& team) {
+  const auto ranks = team.members.size();
+  const std::int64_t threads = team.places.front().threads;
+  std::int64_t most_threads = threads;
+  bool pinned = true;
+  for (const RankPlace& one : team.places) {
+    most_threads = std::max(most_threads, one.threads);
+    pinned = pinned && !one.cpus.empty();
+  }
+  std::set<std::string> nodes;
+  for (const MemberSpec& member : team.members) nodes.insert(member.node);
+  std::string text = concat(ranks, ranks == 1 ? " rank with " : " ranks with ", threads);
+  if (most_threads != threads) text += concat(" to ", most_threads);
+  text += concat(most_threads == 1 ? " thread" : " threads", ranks == 1 ? "" : " each");
+  if (!pinned) text += ", sharing the cores";
+  if (!place.in_shell()) text += concat(", started by ", place.launcher);
+  if (nodes.size() > 1 || place.nodes > 1)
+    return text + concat(", on ",
+                         std::max<std::int64_t>(place.nodes, static_cast<std::int64_t>(nodes.size())),
+                         " nodes");
+  return text + concat(", on node ", *nodes.begin());
+}
+
+std::string log_path(const LaunchRequest& request, std::int64_t rank) {
+  std::array<char, 32> number{};
+  std::snprintf(number.data(), number.size(), "rank-%03lld.log", static_cast<long long>(rank));
+  const std::string prefix = request.action == "train" ? "" : concat(request.action, "-");
+  return concat(request.run_dir, "/logs/", prefix, number.data());
+}
+
+}  // namespace paceline

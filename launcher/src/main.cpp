@@ -1,0 +1,30 @@
+#include <cstdio>
+
+#include "commands.hpp"
+#include "paceline/base/text.hpp"
+
+namespace {
+
+template <class... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace paceline;
+  const Result<Command> command = parse_command_line(argc, argv);
+  if (!command.ok()) return complain(command.error());
+  return std::visit(Overloaded{[](const ShowText& show) {
+                                 std::fputs(show.text.c_str(), stdout);
+                                 return int{exit_done};
+                               },
+                               [](const TrainOptions& options) { return train(options); },
+                               [](const EvalOptions& options) { return eval(options); },
+                               [](const ExportOptions& options) { return export_run(options); },
+                               [](const DataImportOptions& options) { return data_import(options); },
+                               [](const DataInfoOptions& options) { return data_info(options); },
+                               [](const DataVerifyOptions& options) { return data_verify(options); }},
+                    *command);
+}

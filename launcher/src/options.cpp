@@ -1,0 +1,143 @@
+#include "options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "paceline/base/text.hpp"
+#include "paceline/data/import.hpp"
+
+namespace paceline {
+namespace {
+
+/// Everything that the command line can fill in, and which subcommand was chosen.
+struct Parsed {
+  TrainOptions train;
+  std::vector<std::string> sets;
+  EvalOptions eval;
+  ExportOptions export_run;
+  DataImportOptions import;
+  DataInfoOptions info;
+  DataVerifyOptions verify;
+};
+
+void add_train(CLI::App& app, Parsed& parsed) {
+  CLI::App* train = app.add_subcommand("train", "Train a network as a job file says");
+  train->add_option("JOB", parsed.train.job_file, "the job file (YAML)")->required();
+  train->add_option("--ranks", parsed.train.ranks,
+                    "number of ranks (default: the cores, within the job's limits)");
+  // One value each time, or it would swallow the job file where that comes after it.
+  train
+      ->add_option("--set", parsed.sets,
+                   "key=value: replaces what the job file says, e.g. model=mlp; repeatable")
+      ->allow_extra_args(false);
+  train->add_option("--run-dir", parsed.train.run_dir, "the run's folder (default: runs/<name>/<UTC time>)");
+  train
+      ->add_option("--threads", parsed.train.threads, "compute threads per rank (default: the cores it owns)")
+      ->check(CLI::Range(1, 4096));
+  train->add_option("--json", parsed.train.json, "write the summary to this file too");
+  train->add_flag("--quiet", parsed.train.quiet, "show nothing but errors");
+}
+
+void add_run_commands(CLI::App& app, Parsed& parsed) {
+  CLI::App* eval = app.add_subcommand("eval", "Evaluate the model of a run on its evaluation dataset");
+  eval->add_option("RUN", parsed.eval.run_dir, "the run directory")->required();
+  eval->add_option("--ranks", parsed.eval.ranks,
+                   "number of ranks (default: the cores, within the job's limits)");
+  eval->add_option("--json", parsed.eval.json, "write the result to this file too");
+  CLI::App* export_run =
+      app.add_subcommand("export", "Write the model of a run in a format for other programs");
+  export_run->add_option("RUN", parsed.export_run.run_dir, "the run directory")->required();
+  export_run->add_option("--format", parsed.export_run.format, "safetensors, pickle or torchscript")
+      ->required()
+      ->check(CLI::IsMember({"safetensors", "pickle", "torchscript"}));
+  export_run->add_option("--out", parsed.export_run.out, "the file to write")->required();
+}
+
+void add_data(CLI::App& app, Parsed& parsed) {
+  CLI::App* data = app.add_subcommand("data", "Make and check datasets");
+  data->require_subcommand(1);
+  CLI::App* import = data->add_subcommand("import", "Make a dataset from files of another format");
+  std::string kinds;
+  for (const std::string& kind : import_kinds()) kinds += concat(kinds.empty() ? "" : ", ", kind);
+  import->add_option("KIND", parsed.import.kind, concat("what to import: ", kinds))->required();
+  import->add_option("SOURCE", parsed.import.source,
+                     "the folder of its files (default: where its package puts them)");
+  import->add_option("--out", parsed.import.out, "the folder to make, with train/ and test/ in it")
+      ->required();
+  CLI::App* info = data->add_subcommand("info", "Show what a dataset holds");
+  info->add_option("DIR", parsed.info.folder, "the dataset's folder, or a folder of datasets")->required();
+  CLI::App* verify = data->add_subcommand("verify", "Read all of a dataset and check it");
+  verify->add_option("DIR", parsed.verify.folder, "the dataset's folder, or a folder of datasets")
+      ->required();
+}
+
+Result<std::vector<JobOverride>> overrides(const std::vector<std::string>& sets) {
+  std::vector<JobOverride> result;
+  for (const std::string& set : sets) {
+    const std::size_t equals = set.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return Error{ErrorCode::invalid_argument,
+                   concat("--set ", set, ": write key=value, for example --set epochs=3")};
+    result.push_back({set.substr(0, equals), set.substr(equals + 1)});
+  }
+  return result;
+}
+
+Result<Command> chosen(const CLI::App& app, Parsed parsed) {
+  if (app.got_subcommand("train")) {
+    PACELINE_ASSIGN(parsed.train.overrides, overrides(parsed.sets));
+    return Command(std::move(parsed.train));
+  }
+  if (app.got_subcommand("eval")) return Command(std::move(parsed.eval));
+  if (app.got_subcommand("export")) return Command(std::move(parsed.export_run));
+  const CLI::App* data = app.get_subcommand("data");
+  if (data->got_subcommand("import")) return Command(std::move(parsed.import));
+  if (data->got_subcommand("info")) return Command(std::move(parsed.info));
+  return Command(std::move(parsed.verify));
+}
+
+/// The help of the innermost subcommand that was named.
+std::string help_of(const CLI::App& app, const std::string& names_before = "") {
+  const std::vector<const CLI::App*> named = app.get_subcommands([](const CLI::App*) { return true; });
+  for (const CLI::App* subcommand : named)
+    if (subcommand->parsed())
+      return help_of(*subcommand, concat(names_before, names_before.empty() ? "" : " ", app.get_name()));
+  return app.help(names_before);
+}
+
+/// For the most common slip, which CLI11 takes for no command at all; empty where it was something else.
+std::string unknown_command(const CLI::App& app, int argc, const char* const* argv) {
+  if (argc < 2 || argv[1][0] == '-') return "";
+  std::vector<std::string> names;
+  for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(subcommand->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return "";
+  const std::string near = nearest(argv[1], names);
+  return concat("there is no command ", argv[1], near.empty() ? "" : concat(" (did you mean ", near, "?)"));
+}
+
+}  // namespace
+
+Result<Command> parse_command_line(int argc, const char* const* argv) {
+  CLI::App app("Trains neural networks on many processors at once.", "paceline");
+  Parsed parsed;
+  app.set_version_flag("--version", concat("paceline ", PACELINE_VERSION));
+  app.require_subcommand(1);
+  add_train(app, parsed);
+  add_run_commands(app, parsed);
+  add_data(app, parsed);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return Command(ShowText{help_of(app)});
+  } catch (const CLI::CallForVersion& version) {
+    return Command(ShowText{concat(version.what(), "\n")});
+  } catch (const CLI::ParseError& problem) {
+    std::string text = unknown_command(app, argc, argv);
+    if (text.empty()) text = problem.what();
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return Error{ErrorCode::invalid_argument, concat(text, "; `paceline --help` shows how it is used")};
+  }
+  return chosen(app, std::move(parsed));
+}
+
+}  // namespace paceline

@@ -1,0 +1,167 @@
+#include <sys/stat.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "conduct.hpp"
+#include "format.hpp"
+#include "inventory.hpp"
+#include "job_size.hpp"
+#include "paceline/base/fd.hpp"
+#include "paceline/base/text.hpp"
+#include "paceline/data/dataset.hpp"
+#include "paceline/data/import.hpp"
+#include "run_directory.hpp"
+#include "spawn.hpp"
+
+namespace paceline {
+namespace {
+
+bool is_missing(const std::string& path) {
+  struct stat found {};
+  return ::stat(path.c_str(), &found) != 0 && errno == ENOENT;
+}
+
+/// Where the tasks of a launch meet; the run directory itself is not known to all of them yet.
+std::string meeting_folder(const TrainOptions& options) {
+  if (options.run_dir.empty()) return "runs";
+  return std::filesystem::path(absolute_path(options.run_dir)).parent_path().string();
+}
+
+Result<Job> read_job(const TrainOptions& options) {
+  Result<Job> job = load_job(options.job_file, options.overrides);
+  if (!job.ok())
+    return Error{ErrorCode::invalid_argument, job.error().message};  // whatever is wrong, it is usage
+  if (options.threads > 0) job->threads = options.threads;
+  return job;
+}
+
+Result<std::int64_t> ranks_of(const TrainOptions& options, const Place& place, const Job& job) {
+  PACELINE_ASSIGN(std::optional<std::int64_t> ranks, parse_ranks(options.ranks));
+  if (!place.in_shell()) {
+    if (ranks && *ranks != place.size)
+      return Error{ErrorCode::invalid_argument,
+                   concat("--ranks ", *ranks, " under ", place.launcher, ", which started ", place.size,
+                          place.size == 1 ? " process" : " processes", " (", place.why,
+                          "): leave --ranks out, or unset that variable to start the ranks from here")};
+    ranks = place.size;
+  }
+  if (!ranks) {
+    PACELINE_ASSIGN(const NodeInventory node, take_inventory());
+    ranks = default_ranks(job, static_cast<std::int64_t>(node.own.cores.size()));
+  }
+  PACELINE_TRY(check_ranks(job, *ranks));
+  return *ranks;
+}
+
+/// The folder that an import must fill so that data.train and data.eval are there afterwards.
+Result<std::string> import_folder(const DataSpec& data) {
+  const std::filesystem::path train = absolute_path(data.train);
+  const std::filesystem::path out = train.parent_path();
+  const bool fits = train.filename() == "train" &&
+                    (data.eval.empty() || absolute_path(data.eval) == (out / "test").string());
+  if (!fits)
+    return Error{ErrorCode::invalid_argument,
+                 concat("data.import makes a folder with train and test in it, but data.train is ",
+                        data.train, data.eval.empty() ? "" : " and data.eval is ", data.eval,
+                        ": name them DIR/train and DIR/test of one folder")};
+  return out.string();
+}
+
+Status import_on_first_use(const DataSpec& data, Display& display, StopSignals& signals) {
+  if (!is_missing(data.train)) return {};
+  if (data.import_kind.empty())
+    return Error{ErrorCode::not_found,
+                 concat("there is no dataset at ", data.train,
+                        " (data.train): make it with `paceline data import KIND ", "--out ",
+                        std::filesystem::path(absolute_path(data.train)).parent_path().string(),
+                        "`, or name its KIND as data.import in the job file")};
+  PACELINE_ASSIGN(const std::string out, import_folder(data));
+  display.line(concat("importing ", data.import_kind, " into ", out, ", once"));
+  ImportOptions import;
+  import.kind = data.import_kind;
+  import.source = data.import_source;
+  import.out = out;
+  import.cancelled = [&signals] { return signals.take() != 0;
+};
+const Status imported = import_dataset(import);
+// Another job that wanted the same may have been faster.
+if (imported.ok() || (imported.error().code == ErrorCode::already_exists && !is_missing(data.train)))
+  return {};
+return imported;
+}  // namespace
+
+Result<DatasetInfo> open_data(const DataSpec& data, Display& display, StopSignals& signals) {
+  PACELINE_TRY(import_on_first_use(data, display, signals));
+  PACELINE_ASSIGN(const Dataset train, Dataset::open(data.train));
+  if (!data.eval.empty()) PACELINE_TRY(Dataset::open(data.eval));
+  return train.info();
+}
+
+/// Everything that must be right before a run directory is made and a worker started.
+struct Prepared {
+  LaunchRequest request;
+  DatasetInfo dataset;
+  Team team;
+};
+
+Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& signals) {
+  Prepared prepared;
+  LaunchRequest& request = prepared.request;
+  PACELINE_ASSIGN(request.job, read_job(options));
+  PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
+  PACELINE_TRY(head.write_json_to(options.json));
+  PACELINE_ASSIGN(request.worker_program, find_worker_program());
+  PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job.threads));
+  PACELINE_ASSIGN(prepared.dataset, open_data(request.job.data, head.display(), signals));
+  return prepared;
+}
+
+Result<RunDirectory> make_run_directory(const TrainOptions& options, const Job& job) {
+  if (!options.run_dir.empty()) return RunDirectory::take(options.run_dir);
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return RunDirectory::make("runs/" + job.name,
+                            std::chrono::duration_cast<std::chrono::seconds>(now).count());
+}
+
+void announce(Head& head, const Prepared& prepared) {
+  const Job& job = prepared.request.job;
+  const std::string model = job.model.kind.empty() ? job.model.plugin : job.model.kind;
+  head.display().line(concat(job.name, ": ", model, " on ", prepared.dataset.name, " (",
+                             with_commas(static_cast<double>(prepared.dataset.samples)), " samples), ",
+                             describe_team(head.place(), prepared.team)));
+  head.display().line(concat("run directory ", prepared.request.run_dir));
+}
+
+int lead(const TrainOptions& options, const Place& place) {
+  Head head(place, meeting_folder(options), {.quiet = options.quiet, .plain = !place.in_shell()});
+  RunFacts facts{.action = "train", .ranks = place.size};
+  // From here on a signal finds the import or the agent, and ends nothing half made.
+  const auto signals = StopSignals::catch_all();
+  if (!signals.ok()) return head.give_up(facts, signals.error());
+  Result<Prepared> prepared = prepare(options, head, **signals);
+  if (!prepared.ok()) return head.give_up(facts, prepared.error(), signals.value()->first());
+  LaunchRequest& request = prepared->request;
+  facts.ranks = request.ranks;
+  const Result<RunDirectory> directory = make_run_directory(options, request.job);
+  if (!directory.ok()) return head.give_up(facts, directory.error());
+  request.run_dir = facts.run_dir = directory->path();
+  const Status written = write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job));
+  if (!written.ok()) return head.give_up(facts, written.error());
+  announce(head, *prepared);
+  const Outcome outcome = head.run(request, prepared->team, **signals);
+  const int code = head.conclude(facts, request, outcome);
+  if (outcome.status != "failed") head.display().line(summary_text(facts, outcome));
+  return code;
+}
+
+}  // namespace paceline
+
+int train(const TrainOptions& options) {
+  const Result<Place> place = settle();
+  if (!place.ok()) return complain(place.error());
+  if (place->rank > 0) return follow(*place, meeting_folder(options));
+  return lead(options, *place);
+}
+
+}  // namespace paceline

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+
+#include "where/place.hpp"
+
+namespace paceline {
+
+/// Each adapter says where this process is, or nothing where it was not started by that launcher.
+[[nodiscard]] Result<std::optional<Place>> openmpi_place(const Environment& environment);
+[[nodiscard]] Result<std::optional<Place>> slurm_place(const Environment& environment);
+/// Always there: nobody but a person or a script started this process.
+[[nodiscard]] Place shell_place(const Environment& environment);
+
+/// Shared by the adapters: an integer that the launcher must have set.
+[[nodiscard]] Result<std::int64_t> launcher_variable(const Environment& environment, const char* name,
+                                                     std::int64_t least, std::int64_t greatest);
+/// PACELINE_NODE, else `launchers_name`, else the host's name.
+[[nodiscard]] std::string node_name(const Environment& environment, const char* launchers_name = nullptr);
+
+}  // namespace paceline

@@ -1,0 +1,279 @@
+"""Real training: the programs as people run them, on a small dataset that the test makes.
+
+Images are noise around one pattern per class, so that a small network learns them in seconds.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
+PACELINE = BUILD / "bin" / "paceline"
+SAMPLES = {"train": 3000, "t10k": 700}
+
+JOB = """
+name: small
+data: {train: data/train, eval: data/test, budget_mib: 64}
+model: {kind: mlp, hidden: 64}
+optimizer: {kind: sgd, learning_rate: 0.05, momentum: 0.9}
+batch: {global: 128}
+epochs: 3
+ranks: {min: 1, max: 4}
+seed: 3
+"""
+
+
+def write_idx(folder):
+    generator = random.Random(11)
+    patterns = [[generator.randrange(256) for _ in range(784)] for _ in range(10)]
+    for name, count in SAMPLES.items():
+        labels = bytes(generator.randrange(10) for _ in range(count))
+        images = bytearray()
+        for label in labels:
+            noise = generator.randbytes(784)
+            images += bytes((3 * p + n) // 4 for p, n in zip(patterns[label], noise))
+        with gzip.open(folder / f"{name}-images-idx3-ubyte.gz", "wb", 1) as file:
+            file.write(struct.pack(">IIII", 0x803, count, 28, 28) + images)
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
+
+
+def workers():
+    """Process ids of all paceline-worker processes of this test's programs."""
+    found = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if os.readlink(entry / "exe") == str(BUILD / "bin" / "paceline-worker"):
+                found.add(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def children_of(pid):
+    return [int(c) for c in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Training(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-training-"))
+        (cls.folder / "idx").mkdir()
+        write_idx(cls.folder / "idx")
+        (cls.folder / "job.yaml").write_text(JOB)
+        done = cls.paceline("data", "import", "fashion-mnist", "idx", "--out", "data")
+        assert done.returncode == 0, done.stderr
+        cls.runs = 0
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    @classmethod
+    def environment(cls, extra):
+        return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **extra}
+
+    @classmethod
+    def paceline(cls, *arguments, environment=None, launcher=()):
+        return subprocess.run([*launcher, str(PACELINE), *arguments], cwd=cls.folder, text=True,
+                              capture_output=True, timeout=120, env=cls.environment(environment or {}))
+
+    def train(self, *arguments, **options):
+        """Trains; gives the completed process, the JSON and the run directory."""
+        type(self).runs += 1
+        run = f"runs/r{self.runs}"
+        out = self.folder / f"out{self.runs}.json"
+        done = self.paceline("train", "job.yaml", "--run-dir", run, "--json", str(out), *arguments, **options)
+        return done, json.loads(out.read_text()) if out.exists() else None, self.folder / run
+
+    def start(self, *arguments):
+        """Starts a long training in the background; gives it once all workers have taken steps."""
+        type(self).runs += 1
+        run = self.folder / f"runs/r{self.runs}"
+        process = subprocess.Popen([str(PACELINE), "train", "job.yaml", "--run-dir", str(run), "--set",
+                                    "epochs=100000", "--set", "eval_every=0", *arguments],
+                                   cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+            self.assertLess(time.monotonic(), deadline, "no step within a minute")
+            self.assertIsNone(process.poll(), "it ended")
+            time.sleep(0.05)
+        return process, run
+
+    def assert_no_worker_left(self):
+        deadline = time.monotonic() + 10
+        while workers() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(workers(), set())
+
+    def test_any_number_of_ranks_learns_the_same(self):
+        results = {}
+        for ranks in (1, 2, 3):
+            done, result, run = self.train("--ranks", str(ranks))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(result["status"], "completed")
+            self.assertEqual(result["ranks"], ranks)
+            self.assertEqual(result["steps"], 3 * 24)
+            self.assertEqual(result["samples"], 3 * 3000)
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            self.assertEqual([line["step"] for line in lines], list(range(1, 73)))
+            self.assertLess(lines[-1]["loss"], lines[0]["loss"] / 4)
+            results[ranks] = result
+        for ranks in (2, 3):
+            self.assertAlmostEqual(results[ranks]["train_loss"], results[1]["train_loss"], delta=1e-3)
+            self.assertEqual(results[ranks]["eval"]["accuracy"], results[1]["eval"]["accuracy"])
+        self.assertGreater(results[1]["eval"]["accuracy"], 0.95)
+
+    def test_the_same_job_gives_the_same_weights(self):
+        hashes = {self.train("--ranks", "2")[1]["weights_sha256"] for _ in range(2)}
+        self.assertEqual(len(hashes), 1)
+        other = self.train("--ranks", "2", "--set", "seed=4")[1]["weights_sha256"]
+        self.assertNotIn(other, hashes)
+
+    def test_nodes_that_share_no_memory_train_alike(self):
+        _, one, _ = self.train("--ranks", "3")
+        done, several, _ = self.train("--ranks", "3", environment={"PACELINE_NODE": "a,b,a"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertAlmostEqual(several["train_loss"], one["train_loss"], delta=1e-3)
+
+    def test_small_passes_and_batch_norm(self):
+        done, result, _ = self.train("--ranks", "2", "--set", "model={kind: resnet18, width: 4}", "--set",
+                                     "epochs=1", "--set", "batch.micro=16", "--set", "optimizer.learning_rate=0.02")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(result["eval"]["accuracy"], 0.3)
+
+    def test_adamw_with_schedules(self):
+        for schedule in ("{kind: cosine, warmup_epochs: 0.5}", "{kind: step, step_epochs: 1, gamma: 0.5}"):
+            done, result, run = self.train("--set", "optimizer={kind: adamw, learning_rate: 0.002, weight_decay: 0.01}",
+                                           "--set", f"schedule={schedule}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertGreater(result["eval"]["accuracy"], 0.9)
+            rates = [json.loads(line)["learning_rate"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+            if "cosine" in schedule:
+                self.assertAlmostEqual(rates[-1], 0, places=9)
+                self.assertLess(rates[0], 0.0002)
+                self.assertAlmostEqual(max(rates), 0.002, places=6)
+            else:
+                self.assertEqual([rates[0], rates[24], rates[48]], [0.002, 0.001, 0.0005])
+
+    def test_under_mpirun(self):
+        if not shutil.which("mpirun"):
+            self.skipTest("mpirun is not installed")
+        done, result, _ = self.train(launcher=("mpirun", "--oversubscribe", "-np", "2"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((result["status"], result["ranks"]), ("completed", 2))
+        _, alone, _ = self.train("--ranks", "2")
+        self.assertEqual(result["weights_sha256"], alone["weights_sha256"])
+        self.assert_no_worker_left()
+
+    def test_eval_and_export(self):
+        done, result, run = self.train("--ranks", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for ranks in (1, 3):
+            again = self.folder / "eval.json"
+            done = self.paceline("eval", str(run), "--ranks", str(ranks), "--json", str(again))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(again.read_text())["eval"]["accuracy"], result["eval"]["accuracy"])
+        for kind in ("safetensors", "pickle", "torchscript"):
+            out = self.folder / f"model.{kind}"
+            done = self.paceline("export", str(run), "--format", kind, "--out", str(out))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertGreater(out.stat().st_size, 4 * 64 * 784)
+        blob = (self.folder / "model.safetensors").read_bytes()
+        header = json.loads(blob[8:8 + struct.unpack("<Q", blob[:8])[0]])
+        self.assertEqual(header["1.weight"]["shape"], [64, 784])
+        self.check_with_pytorch(result)
+
+    def check_with_pytorch(self, result):
+        script = """
+import gzip, struct, torch
+state = torch.load("model.pickle")
+module = torch.jit.load("model.torchscript")
+assert set(state) == set(dict(module.named_parameters())), (set(state), set(dict(module.named_parameters())))
+raw = gzip.open("idx/t10k-images-idx3-ubyte.gz").read()[16:]
+labels = torch.tensor(list(open("idx/t10k-labels-idx1-ubyte", "rb").read()[8:]))
+import json
+blob = open("model.safetensors", "rb").read()
+spec = json.loads(json.loads(blob[8:8 + struct.unpack("<Q", blob[:8])[0]])["__metadata__"]["paceline"])
+images = torch.tensor(list(raw), dtype=torch.float32).view(-1, 1, 28, 28)
+inputs = (images / 255 - spec["mean"]) / spec["standard_deviation"]
+print((module(inputs).argmax(1) == labels).float().mean().item())
+"""
+        done = subprocess.run(["/usr/bin/python3", "-c", script], cwd=self.folder, text=True, capture_output=True)
+        if "No module named" in done.stderr:
+            print("skipped: python3-torch is not installed, so exports are not loaded in PyTorch")
+            return
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertAlmostEqual(float(done.stdout), result["eval"]["accuracy"], places=6)
+
+    def test_a_killed_worker_ends_the_job_and_is_named(self):
+        for nodes in ({}, {"PACELINE_NODE": "a,b,c"}):
+            os.environ.update(nodes)
+            self.addCleanup(os.environ.pop, "PACELINE_NODE", None)
+            process, run = self.start("--ranks", "3")
+            victims = sorted(children_of(process.pid))
+            self.assertEqual(len(victims), 3)
+            begin = time.monotonic()
+            os.kill(victims[1], signal.SIGKILL)
+            _, errors = process.communicate(timeout=30)
+            self.assertLess(time.monotonic() - begin, 10)
+            self.assertEqual(process.returncode, 1)
+            self.assertRegex(errors, rf"rank \d on node .*{victims[1]}.*signal 9")
+            self.assert_no_worker_left()
+            self.assertEqual(json.loads((run / "summary.json").read_text())["status"], "failed")
+
+    def test_interrupts_leave_cleanly_with_the_model_saved(self):
+        process, run = self.start("--ranks", "2")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 130)
+        self.assert_no_worker_left()
+        self.assertEqual(json.loads((run / "summary.json").read_text())["status"], "stopped")
+        self.assertTrue((run / "model.safetensors").exists())
+
+    def test_a_killed_agent_takes_its_workers_along(self):
+        process, _ = self.start("--ranks", "2")
+        process.kill()
+        process.communicate(timeout=30)
+        self.assert_no_worker_left()
+
+    def test_a_corrupt_shard_is_named(self):
+        shutil.copytree(self.folder / "data", self.folder / "damaged")
+        self.addCleanup(shutil.rmtree, self.folder / "damaged")
+        shard = sorted((self.folder / "damaged/train").glob("*.h5"))[0]
+        blob = bytearray(shard.read_bytes())
+        place = len(blob) // 2
+        blob[place] ^= 0x40
+        shard.write_bytes(blob)
+        done, result, _ = self.train("--ranks", "2", "--set", "data.train=damaged/train")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(shard.name, done.stderr)
+        self.assertIn("checksum", done.stderr)
+        self.assertEqual(result["status"], "failed")
+        self.assert_no_worker_left()
+
+    def test_a_diverging_job_fails_with_advice(self):
+        done, _, _ = self.train("--set", "optimizer.learning_rate=1e9", "--set", "optimizer.momentum=0")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("learning_rate", done.stderr)
+
+    def test_a_missing_plugin_is_one_sentence(self):
+        done, _, _ = self.train("--ranks", "2", "--set", "model={plugin: ./nothing.so}")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot load the model plugin", done.stderr)
+        self.assert_no_worker_left()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,101 @@
+"""A component includes only what it may see: the table of docs/architecture.md, checked.
+
+It also keeps heavy libraries where they belong: the launcher must not need LibTorch, the worker neither gRPC
+nor Protobuf, base and allreduce nothing at all, and nobody's public headers HDF5 or YAML.
+"""
+
+import pathlib
+import re
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# component: (components it may see, libraries whose headers it may include)
+MAY_SEE = {
+    "base": (set(), set()),
+    "allreduce": ({"base"}, set()),
+    "job": ({"base"}, {"yaml-cpp", "nlohmann"}),
+    "data": ({"base"}, {"hdf5", "nlohmann", "zlib", "xxhash"}),
+    "sched": ({"base"}, set()),
+    "worker": ({"base", "allreduce", "train", "data", "job"}, {"torch", "nlohmann", "openssl"}),
+    "launcher": ({"base", "job", "data", "sched"}, {"CLI", "hwloc", "nlohmann"}),
+}
+# The training step is a library of its own inside worker/.
+TRAIN_MAY_SEE = {"base", "allreduce", "train"}
+
+LIBRARIES = [
+    ("torch", re.compile(r"^(torch|ATen|c10|caffe2)/")),
+    ("hdf5", re.compile(r"^H5|^hdf5")),
+    ("yaml-cpp", re.compile(r"^yaml-cpp/")),
+    ("nlohmann", re.compile(r"^nlohmann/")),
+    ("CLI", re.compile(r"^CLI/")),
+    ("hwloc", re.compile(r"^hwloc")),
+    ("zlib", re.compile(r"^zlib\.h")),
+    ("xxhash", re.compile(r"^xxhash")),
+    ("openssl", re.compile(r"^openssl/")),
+    ("grpc", re.compile(r"^(grpc|grpcpp|google/protobuf)/")),
+    ("mpi", re.compile(r"^mpi\.h")),
+]
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
+
+
+def component_of(include):
+    """The component that a public header belongs to; None for other headers."""
+    if include == "paceline/allreduce.hpp":
+        return "allreduce"
+    match = re.match(r"^paceline/([a-z]+)/", include)
+    return match.group(1) if match else None
+
+
+def faults_in(root):
+    faults = []
+    for component, (visible, libraries) in MAY_SEE.items():
+        for path in sorted((root / component).rglob("*")):
+            if path.suffix not in (".hpp", ".cpp", ".h", ".inc"):
+                continue
+            public = "include" in path.relative_to(root).parts
+            train = component == "worker" and "program" not in path.parts
+            may = TRAIN_MAY_SEE if train else visible | {component}
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                match = INCLUDE.match(line)
+                if not match:
+                    continue
+                include = match.group(1)
+                where = f"{path.relative_to(root)}:{number}"
+                target = component_of(include)
+                if target and target not in may:
+                    faults.append(f"{where} includes {include}, but {component} may not see {target}")
+                for name, pattern in LIBRARIES:
+                    if not pattern.match(include):
+                        continue
+                    if name not in libraries or (public and name != "torch"):
+                        faults.append(f"{where} includes {include}, which has no place there")
+                    if train and name != "torch":
+                        faults.append(f"{where} includes {include}: the training step needs only LibTorch")
+    return faults
+
+
+class ComponentBoundaries(unittest.TestCase):
+    def test_the_project_keeps_to_the_table(self):
+        self.assertEqual(faults_in(ROOT), [])
+
+    def test_every_folder_with_code_is_in_the_table(self):
+        folders = {p.parent.parent.name for p in ROOT.glob("*/src/*.cpp")}
+        self.assertEqual(folders - set(MAY_SEE), set())
+
+    def test_a_fault_would_be_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for component in MAY_SEE:
+                (root / component / "src").mkdir(parents=True)
+            (root / "launcher/src/x.cpp").write_text("#include <torch/torch.h>\n")
+            (root / "data/src/x.cpp").write_text('#include "paceline/allreduce.hpp"\n')
+            (root / "job/include/paceline/job").mkdir(parents=True)
+            (root / "job/include/paceline/job/x.hpp").write_text("#include <yaml-cpp/yaml.h>\n")
+            (root / "worker/src/x.cpp").write_text('#include "paceline/data/loader.hpp"\n')
+            self.assertEqual(len(faults_in(root)), 4)
+
+
+if __name__ == "__main__":
+    unittest.main()

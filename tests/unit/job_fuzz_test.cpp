@@ -1,0 +1,142 @@
+// Parsers of bytes from outside, fed with damaged copies of what they should get and with noise. All they may
+// do is return: a crash, a hang or an exception fails the test, and with sanitizers so does anything subtler.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "paceline/base/hash.hpp"
+#include "paceline/base/text.hpp"
+#include "paceline/job/job.hpp"
+#include "paceline/job/protocol.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr int rounds = 100'000;
+
+/// A few random changes: bytes replaced, removed, inserted from `alphabet`, or a part said twice.
+std::string mutate(std::string text, const std::string& alphabet, SplitMix64& random) {
+  const std::uint64_t changes = 1 + random.below(4);
+  for (std::uint64_t i = 0; i < changes; ++i) {
+    const std::size_t at = random.below(text.size() + 1);
+    const char byte =
+        random.below(8) == 0 ? static_cast<char>(random.below(256)) : alphabet[random.below(alphabet.size())];
+    const std::size_t length = random.below(12);
+    switch (random.below(4)) {
+      case 0: text.insert(at, 1, byte); break;
+      case 1: text.erase(at, length); break;
+      case 2:
+        if (at < text.size()) text[at] = byte;
+        break;
+      default: text.insert(at, text.substr(std::min(text.size(), at / 2), length)); break;
+    }
+  }
+  return text;
+}
+
+std::string noise(const std::string& alphabet, SplitMix64& random) {
+  std::string text(random.below(60), ' ');
+  for (char& c : text)
+    c = random.below(4) == 0 ? static_cast<char>(random.below(256)) : alphabet[random.below(alphabet.size())];
+  return text;
+}
+
+struct Outcome {
+  int good = 0;
+  int bad = 0;
+};
+
+/// Feeds one input in ten as noise, the others as damaged examples. `parse` says whether it was accepted, and
+/// checks the error if not.
+template <class Parse>
+Outcome feed(const std::vector<std::string>& examples, const std::string& alphabet, std::uint64_t seed,
+             Parse parse) {
+  SplitMix64 random(seed);
+  Outcome outcome;
+  for (int round = 0; round < rounds; ++round) {
+    const std::string& example = examples[random.below(examples.size())];
+    const std::string input =
+        random.below(10) == 0 ? noise(alphabet, random) : mutate(example, alphabet, random);
+    SCOPED_TRACE(concat("seed ", seed, ", round ", round));
+    ++(parse(input) ? outcome.good : outcome.bad);
+    if (::testing::Test::HasFailure()) break;
+  }
+  return outcome;
+}
+
+Job small_job() {
+  return parse_job("name: t\ndata: {train: a}\nmodel: cnn\nbatch: {global: 8}\nepochs: 1\n", "t", {}).value();
+}
+
+TEST(Fuzz, DecodeReturnsWhateverComes) {
+  std::vector<std::string> examples = {encode(StopMessage{}), encode(HelloMessage{"0.1.0"}),
+                                       encode(ProgressMessage{12, 1175, 1, 5, 0.6125, 8214.5, 69}),
+                                       encode(EvalMessage{1, 10'000, 0.44, 0.842}),
+                                       encode(FailedMessage{"io", "disk full", -1})};
+  FinishedMessage finished;
+  finished.eval = EvalMessage{};
+  examples.push_back(encode(finished));
+  StartMessage start;
+  start.job = small_job();
+  start.members = {{"n", "127.0.0.1", 1}, {"n", "127.0.0.1", 0}};
+  examples.push_back(encode(start));
+
+  const Outcome outcome =
+      feed(examples, "{}[]\",:0123456789.-+eE\\untrfalsemp ", 11, [](const std::string& input) {
+        const Result<WorkerMessage> message = decode(input);
+        if (message.ok()) {
+          const Result<WorkerMessage> again = decode(encode(*message));
+          EXPECT_TRUE(again.ok()) << "accepted, but not when it is written again: " << input;
+        } else {
+          EXPECT_FALSE(message.error().message.empty());
+        }
+        return message.ok();
+      });
+  EXPECT_GT(outcome.good, rounds / 100) << "hardly anything got past the JSON parser";
+  EXPECT_GT(outcome.bad, rounds / 2);
+}
+
+TEST(Fuzz, ParseJobReturnsWhateverComes) {
+  const std::vector<std::string> examples = {
+      "name: a\ndata: {train: b}\nmodel: cnn\nbatch: {global: 8}\nepochs: 1\n",
+      "name: a\ndata:\n  train: b\n  eval: \"c\\u00e9\"\nmodel: {kind: mlp, w: 3}\nbatch: {global: 8, grain: "
+      "2}\nepochs: 3\nranks: 2\n",
+      "{name: x, data: {train: y}, model: {plugin: z}, batch: {global: 1}, epochs: 2, schedule: step}",
+      "name: &n a\ndata: {train: *n}\nmodel: 'cnn'\nbatch: {global: +8}\nepochs: 1\noptimizer: "
+      "{learning_rate: 1e-3}\n",
+      "# words\n--- !t\nname: |\n  long\n? data\n: train: >-\n    b\nmodel: cnn\n...\n"};
+  const Outcome outcome =
+      feed(examples, " \n\t:-?,[]{}#&*!|>'\"%@`~.0123456789abelmnort", 12, [](const std::string& input) {
+        const Result<Job> job = parse_job(input, "f", {});
+        if (job.ok()) {
+          const Result<Job> again = job_from_json(job_to_json(*job));
+          EXPECT_TRUE(again.ok()) << again.error().message << " of a job that was accepted: " << input;
+        } else {
+          EXPECT_EQ(job.error().message.substr(0, 2), "f:");
+          EXPECT_EQ(job.error().message.find('\n'), std::string::npos) << job.error().message;
+        }
+        return job.ok();
+      });
+  EXPECT_GT(outcome.good, rounds / 100) << "hardly anything got past the YAML parser";
+  EXPECT_GT(outcome.bad, rounds / 4);
+}
+
+TEST(Fuzz, OverridesReturnWhateverComes) {
+  const std::vector<std::string> keys = {"epochs",    "ranks.max", "model", "schedule.kind",
+                                         "optimizer", "a.b",       ""};
+  SplitMix64 random(13);
+  for (int round = 0; round < rounds / 10; ++round) {
+    const std::string key = mutate(keys[random.below(keys.size())], "abcdeghklmnoprstu._=", random);
+    const std::string value = mutate("{kind: sgd}", " {}[],:'\"0123456789.ansgdkin&*", random);
+    const Result<Job> job = parse_job(
+        "name: t\ndata: {train: a}\nmodel: cnn\nbatch: {global: 8}\nepochs: 1\n", "f", {{key, value}});
+    if (!job.ok()) {
+      ASSERT_EQ(job.error().message.find('\n'), std::string::npos) << job.error().message;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace paceline

@@ -1,0 +1,137 @@
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "where/adapters.hpp"
+
+namespace paceline {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+Result<Place> place_in(const Variables& variables) {
+  return find_place([variables](const char* name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    if (found == variables.end() || found->second.empty()) return std::nullopt;
+    return found->second;
+  });
+}
+
+Variables mpirun(int rank, int size, int local_rank, int local_size) {
+  return {{"OMPI_COMM_WORLD_RANK", std::to_string(rank)},
+          {"OMPI_COMM_WORLD_SIZE", std::to_string(size)},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(local_rank)},
+          {"OMPI_COMM_WORLD_LOCAL_SIZE", std::to_string(local_size)},
+          {"PMIX_NAMESPACE", "1922301953"},
+          {"OMPI_MCA_orte_precondition_transports", "6e1bae42-8f3b7ff3"}};
+}
+
+Variables srun() {
+  // Task 4 of 7 on the third of four nodes, which have 2, 2, 2 and 1 tasks.
+  return {{"SLURM_JOB_ID", "77"}, {"SLURM_STEP_ID", "0"},        {"SLURM_PROCID", "4"},
+          {"SLURM_NTASKS", "9"},  {"SLURM_STEP_NUM_TASKS", "7"}, {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"},
+          {"SLURM_NODEID", "2"},  {"SLURM_LOCALID", "0"},        {"SLURM_STEP_NUM_NODES", "4"},
+          {"SLURM_NNODES", "5"},  {"SLURMD_NODENAME", "n3"},     {"SLURM_CPUS_ON_NODE", "4"}};
+}
+
+Variables with(Variables variables, const std::string& name, const std::string& value) {
+  variables[name] = value;
+  return variables;
+}
+
+TEST(Where, PlainShell) {
+  const Result<Place> place = place_in({});
+  ASSERT_TRUE(place.ok());
+  EXPECT_TRUE(place->in_shell());
+  EXPECT_EQ(place->size, 1);
+  EXPECT_NE(place->node, "");
+}
+
+TEST(Where, NodeNamesInAShellMayBeOnePerRank) {
+  const Place one = place_in({{"PACELINE_NODE", "a"}}).value();
+  EXPECT_EQ(node_names(one, 3).value(), (std::vector<std::string>{"a", "a", "a"}));
+  const Place list = place_in({{"PACELINE_NODE", "a,b,a"}}).value();
+  EXPECT_EQ(node_names(list, 3).value(), (std::vector<std::string>{"a", "b", "a"}));
+  EXPECT_EQ(node_names(list, 2).error().code, ErrorCode::invalid_argument);
+  EXPECT_FALSE(node_names(place_in({{"PACELINE_NODE", "a,,b"}}).value(), 3).ok());
+}
+
+TEST(Where, Mpirun) {
+  const Result<Place> place = place_in(with(mpirun(2, 4, 0, 2), "PACELINE_NODE", "h2"));
+  ASSERT_TRUE(place.ok());
+  EXPECT_EQ(place->launcher, "mpirun");
+  EXPECT_EQ(place->rank, 2);
+  EXPECT_EQ(place->size, 4);
+  EXPECT_EQ(place->local_rank, 0);
+  EXPECT_EQ(place->local_size, 2);
+  EXPECT_EQ(place->node, "h2");
+  EXPECT_FALSE(place->one_host);
+  EXPECT_TRUE(place_in(mpirun(0, 2, 0, 2))->one_host);
+  EXPECT_EQ(place_in(mpirun(0, 2, 0, 2))->nodes, 1);
+}
+
+TEST(Where, MpirunTasksShareALaunchIdThatNextTimeIsAnother) {
+  const std::string first = place_in(mpirun(0, 2, 0, 2))->launch_id;
+  EXPECT_EQ(place_in(mpirun(1, 2, 1, 2))->launch_id, first);
+  EXPECT_NE(place_in(with(mpirun(0, 2, 0, 2), "OMPI_MCA_orte_precondition_transports", "x"))->launch_id,
+            first);
+}
+
+TEST(Where, MpirunInsideASlurmJobIsMpirun) {
+  Variables both = srun();
+  both.merge(mpirun(1, 2, 1, 2));
+  EXPECT_EQ(place_in(both)->launcher, "mpirun");
+}
+
+TEST(Where, Srun) {
+  const Result<Place> place = place_in(srun());
+  ASSERT_TRUE(place.ok());
+  EXPECT_EQ(place->launcher, "srun");
+  EXPECT_EQ(place->rank, 4);
+  EXPECT_EQ(place->size, 7);
+  EXPECT_EQ(place->local_rank, 0);
+  EXPECT_EQ(place->local_size, 2);
+  EXPECT_EQ(place->node, "n3");
+  EXPECT_EQ(place->nodes, 4);
+  EXPECT_EQ(place->node_cpus, 4);
+  EXPECT_FALSE(place->one_host);
+  EXPECT_EQ(place_in(with(with(srun(), "SLURM_NODEID", "3"), "SLURM_PROCID", "6"))->local_size, 1);
+}
+
+TEST(Where, SrunOnOneNode) {
+  Variables variables = with(with(srun(), "SLURM_STEP_NUM_NODES", "1"), "SLURM_STEP_TASKS_PER_NODE", "7");
+  variables["SLURM_NODEID"] = "0";
+  variables["SLURM_LOCALID"] = "4";
+  EXPECT_TRUE(place_in(variables)->one_host);
+  EXPECT_EQ(place_in(variables)->local_size, 7);
+}
+
+TEST(Where, RequeuedJobsAreOtherLaunches) {
+  EXPECT_NE(place_in(srun())->launch_id, place_in(with(srun(), "SLURM_RESTART_COUNT", "1"))->launch_id);
+  EXPECT_NE(place_in(srun())->launch_id, place_in(with(srun(), "SLURM_STEP_ID", "1"))->launch_id);
+}
+
+TEST(Where, BatchScriptsAndInteractiveShellsAreShells) {
+  for (const char* step : {"4294967291", "4294967290", "4294967292"})
+    EXPECT_TRUE(place_in(with(srun(), "SLURM_STEP_ID", step))->in_shell()) << step;
+}
+
+TEST(Where, ContradictionsAreErrorsThatNameTheVariable) {
+  const std::vector<std::pair<Variables, std::string>> cases = {
+      {with(mpirun(0, 2, 0, 2), "OMPI_COMM_WORLD_RANK", "2"), "OMPI_COMM_WORLD_RANK"},
+      {with(mpirun(0, 2, 0, 2), "OMPI_COMM_WORLD_SIZE", "two"), "OMPI_COMM_WORLD_SIZE"},
+      {with(mpirun(0, 2, 0, 2), "OMPI_COMM_WORLD_LOCAL_SIZE", ""), "OMPI_COMM_WORLD_LOCAL_SIZE"},
+      {with(srun(), "SLURM_PROCID", "7"), "SLURM_PROCID"},
+      {with(srun(), "SLURM_STEP_TASKS_PER_NODE", "2(x"), "SLURM_STEP_TASKS_PER_NODE"},
+      {with(srun(), "SLURM_STEP_TASKS_PER_NODE", "2(x2)"), "SLURM_STEP_TASKS_PER_NODE"},
+      {with(srun(), "SLURM_LOCALID", "2"), "SLURM_STEP_TASKS_PER_NODE"}};
+  for (const auto& [variables, name] : cases) {
+    const Result<Place> place = place_in(variables);
+    ASSERT_FALSE(place.ok()) << name;
+    EXPECT_EQ(place.error().code, ErrorCode::invalid_argument);
+    EXPECT_NE(place.error().message.find(name), std::string::npos) << place.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace paceline

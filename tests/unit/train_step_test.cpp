@@ -1,0 +1,308 @@
+// The distributed step against the plainest training loop there is: one process, LibTorch's own optimizer,
+// the whole batch at once. Whatever the ranks, shares and passes, the weights must come out the same.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "paceline/train/models.hpp"
+#include "paceline/train/trainer.hpp"
+#include "support/ranks.hpp"
+
+namespace paceline::testing {
+namespace {
+
+constexpr std::int64_t batch_samples = 24;
+constexpr std::int64_t steps = 4;
+constexpr double learning_rate = 0.1;
+
+/// A small network of every kind that the step must cope with.
+class SmallModel : public Model {
+ public:
+  enum Kind { plain, norms, frozen, tied, unused, sparse };
+
+  explicit SmallModel(Kind kind) {
+    torch::manual_seed(5);
+    network_ = std::make_shared<torch::nn::Module>();
+    first_ = network_->register_module("first", torch::nn::Linear(6, 8));
+    second_ = network_->register_module("second", torch::nn::Linear(8, 8));
+    last_ = network_->register_module("last", torch::nn::Linear(8, 3));
+    if (kind == norms) norm_ = network_->register_module("norm", torch::nn::BatchNorm1d(8));
+    if (kind == frozen) first_->weight.set_requires_grad(false);
+    if (kind == tied) {
+      tie_ = network_->register_module("tie", torch::nn::Linear(8, 8));
+      tie_->unregister("weight");
+      tie_->weight = tie_->register_parameter("weight", second_->weight);
+    }
+    if (kind == unused) network_->register_module("nobody", torch::nn::Linear(2, 2));
+    if (kind == sparse)
+      embedding_ = network_->register_module(
+          "embedding", torch::nn::Embedding(torch::nn::EmbeddingOptions(4, 8).sparse(true)));
+  }
+  torch::nn::Module& module() override { return *network_; }
+  torch::Tensor forward(const torch::Tensor& inputs) override {
+    torch::Tensor x = torch::relu(first_(inputs));
+    if (!norm_.is_empty()) x = norm_(x);
+    x = torch::tanh(second_(x));
+    if (!tie_.is_empty()) x = torch::tanh(tie_(x));
+    if (!embedding_.is_empty()) x = x + embedding_(torch::zeros({inputs.size(0)}, torch::kLong));
+    return last_(x);
+  }
+
+ private:
+  std::shared_ptr<torch::nn::Module> network_;
+  torch::nn::Linear first_{nullptr};
+  torch::nn::Linear second_{nullptr};
+  torch::nn::Linear last_{nullptr};
+  torch::nn::Linear tie_{nullptr};
+  torch::nn::BatchNorm1d norm_{nullptr};
+  torch::nn::Embedding embedding_{nullptr};
+};
+
+Batch batch_of(std::int64_t step, std::int64_t first, std::int64_t count) {
+  const torch::Tensor places = torch::arange(first, first + count) + step * 100;
+  const torch::Tensor columns = torch::arange(6);
+  return {torch::sin(places.unsqueeze(1) * 1.7 + columns.unsqueeze(0) * 0.9).to(torch::kFloat),
+          (places * 7 % 3).to(torch::kLong)};
+}
+
+/// A rank's part of the batch, in passes.
+std::vector<Pass> passes_of(std::int64_t step, std::int64_t first, std::int64_t count, std::int64_t micro) {
+  std::vector<Pass> passes;
+  for (std::int64_t at = first; at < first + count; at += micro) {
+    const std::int64_t size = std::min(micro, first + count - at);
+    passes.push_back({at, batch_of(step, at, size)});
+  }
+  return passes;
+}
+
+std::vector<torch::Tensor> values_of(Model& model) {
+  std::vector<torch::Tensor> values;
+  for (const torch::Tensor& parameter : model.module().parameters()) values.push_back(parameter.detach().clone());
+  return values;
+}
+
+/// The plain loop.
+std::vector<torch::Tensor> reference(SmallModel::Kind kind, double momentum) {
+  SmallModel model(kind);
+  std::vector<torch::Tensor> trained;
+  for (const torch::Tensor& parameter : model.module().parameters())
+    if (parameter.requires_grad()) trained.push_back(parameter);
+  torch::optim::SGD optimizer(trained, torch::optim::SGDOptions(learning_rate).momentum(momentum));
+  for (std::int64_t step = 0; step < steps; ++step) {
+    for (torch::Tensor& parameter : trained) parameter.mutable_grad() = torch::Tensor();
+    (model.loss(batch_of(step, 0, batch_samples)).loss / batch_samples).backward();
+    optimizer.step();
+  }
+  return values_of(model);
+}
+
+std::string difference(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b, double tolerance) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double most = (a[i] - b[i]).abs().max().item<double>();
+    if (!(most <= tolerance)) return concat("parameter ", i, " differs by ", most);
+  }
+  return {};
+}
+
+TrainerOptions options_with(double momentum) {
+  TrainerOptions options;
+  options.optimizer.momentum = momentum;
+  options.bucket_bytes = 256;  // several buckets even of a small model
+  return options;
+}
+
+/// Samples of each rank; they add up to the batch.
+using SampleShares = std::vector<std::int64_t>;
+
+struct StepCase {
+  SmallModel::Kind kind;
+  std::string nodes;
+  SampleShares shares;
+  std::int64_t micro;
+};
+
+class Step : public ::testing::TestWithParam<StepCase> {};
+
+TEST_P(Step, GivesTheWeightsOfThePlainLoop) {
+  const StepCase& test = GetParam();
+  const std::vector<torch::Tensor> expected = reference(test.kind, 0.9);
+  expect_all_well(run_ranks({test.nodes}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    at::set_num_threads(1);
+    SmallModel model(test.kind);
+    auto trainer = Trainer::make(*communicator, model, options_with(0.9));
+    if (!trainer.ok()) return trainer.error().message;
+    std::int64_t first = 0;
+    for (int r = 0; r < rank; ++r) first += test.shares[static_cast<std::size_t>(r)];
+    const std::int64_t count = test.shares[static_cast<std::size_t>(rank)];
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const auto outcome = trainer->step({step, batch_samples, learning_rate, 77, false},
+                                         passes_of(step, first, count, test.micro));
+      if (!outcome.ok()) return outcome.error().message;
+      if (!(outcome->gradient_norm > 0) || !(outcome->loss > 0)) return "no loss or gradient";
+    }
+    return difference(values_of(model), expected, 2e-6);
+  }));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Step,
+    ::testing::Values(StepCase{SmallModel::plain, "a", {24}, 24}, StepCase{SmallModel::plain, "a", {24}, 5},
+                      StepCase{SmallModel::plain, "aa", {12, 12}, 24},
+                      StepCase{SmallModel::plain, "aaa", {9, 8, 7}, 24},
+                      StepCase{SmallModel::plain, "aab", {3, 20, 1}, 4},
+                      StepCase{SmallModel::plain, "aa", {24, 0}, 7},
+                      StepCase{SmallModel::frozen, "aa", {14, 10}, 24},
+                      StepCase{SmallModel::tied, "aa", {14, 10}, 6},
+                      StepCase{SmallModel::unused, "ab", {14, 10}, 6}),
+    [](const auto& parameter) { return concat("case", parameter.index); });
+
+// With batch norm, a batch cut in passes has other statistics than a whole one, so the weights differ from the
+// plain loop's; what must hold is the moving average: the passes' statistics weighted by their samples.
+TEST(Normalization, AveragesAreWeightedBySamplesAndEqualEverywhere) {
+  std::vector<torch::Tensor> committed(3);
+  expect_all_well(run_ranks({"aab"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::norms);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    const std::int64_t firsts[] = {0, 6, 20};
+    const std::int64_t counts[] = {6, 14, 4};
+    const auto outcome = trainer->step({0, batch_samples, 0.0, 1, false},
+                                       passes_of(0, firsts[rank], counts[rank], 7));
+    if (!outcome.ok()) return outcome.error().message;
+    trainer->prepare_evaluation();
+    committed[static_cast<std::size_t>(rank)] = model.module().named_buffers()["norm.running_mean"].clone();
+    return {};
+  }));
+  // The learning rate was 0, so the same model gives the same activations once more.
+  SmallModel model(SmallModel::norms);
+  const torch::NoGradGuard no_grad;
+  torch::Tensor expected = torch::zeros({8});
+  for (const auto& [first, count] : std::vector<std::pair<int, int>>{{0, 6}, {6, 7}, {13, 7}, {20, 4}}) {
+    const auto& parameters = model.module().named_parameters();
+    const torch::Tensor hidden = torch::relu(torch::nn::functional::linear(
+        batch_of(0, first, count).inputs, parameters["first.weight"], parameters["first.bias"]));
+    expected += hidden.mean(0) * count / batch_samples;
+  }
+  expected *= 0.1;  // the default momentum, from averages of zero
+  for (const torch::Tensor& mean : committed) EXPECT_LT((mean - expected).abs().max().item<float>(), 1e-6);
+  EXPECT_TRUE(committed[0].equal(committed[1]) && committed[0].equal(committed[2]));
+}
+
+TEST(StepFailures, DifferentPlansEndTheStepOnAllRanks) {
+  const auto failures = run_ranks({"aa"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::plain);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    const std::vector<torch::Tensor> before = values_of(model);
+    const StepSpec spec{0, batch_samples, 0.1, static_cast<std::uint64_t>(100 + 10 * rank), false};
+    const auto outcome = trainer->step(spec, passes_of(0, 12 * rank, 12, 12));
+    if (outcome.ok()) return "the step was applied";
+    if (!difference(values_of(model), before, 0).empty()) return "weights have changed";
+    return outcome.error().message;
+  });
+  for (const std::string& failure : failures)
+    EXPECT_NE(failure.find("do not cut the step in the same way"), std::string::npos) << failure;
+}
+
+TEST(StepFailures, SamplesThatAreMissingAreNoticed) {
+  const auto failures = run_ranks({"aa"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::plain);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    const auto outcome =
+        trainer->step({0, batch_samples, 0.1, 1, false}, passes_of(0, 12 * rank, 12 - rank, 12));
+    return outcome.ok() ? "the step was applied" : outcome.error().message;
+  });
+  for (const std::string& failure : failures)
+    EXPECT_NE(failure.find("samples where the step has 24"), std::string::npos) << failure;
+}
+
+TEST(StepFailures, AModelThatThrowsOrIsSparseEndsAllRanksWithItsWords) {
+  for (const bool sparse : {false, true}) {
+    const auto failures = run_ranks({"aa"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+      if (!communicator.ok()) return communicator.error().message;
+      SmallModel model(sparse ? SmallModel::sparse : SmallModel::plain);
+      auto trainer = Trainer::make(*communicator, model, options_with(0));
+      if (!trainer.ok()) return trainer.error().message;
+      std::vector<Pass> passes = passes_of(0, 12 * rank, 12, 12);
+      if (!sparse && rank == 1) passes[0].batch.inputs = torch::zeros({12, 5});
+      const auto outcome = trainer->step({0, batch_samples, 0.1, 1, false}, passes);
+      return outcome.ok() ? "the step was applied" : outcome.error().message;
+    });
+    for (const std::string& failure : failures)
+      EXPECT_NE(failure.find(sparse ? "embedding.weight is sparse" : "the model failed"), std::string::npos)
+          << failure;
+  }
+}
+
+TEST(StepFailures, ALossThatIsNotFiniteIsAnErrorEverywhere) {
+  const auto failures = run_ranks({"aa"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::plain);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    std::vector<Pass> passes = passes_of(0, 12 * rank, 12, 12);
+    if (rank == 1) passes[0].batch.inputs[0][0] = std::numeric_limits<float>::quiet_NaN();
+    const auto outcome = trainer->step({0, batch_samples, 0.1, 1, false}, passes);
+    return outcome.ok() ? "the step was applied" : outcome.error().message;
+  });
+  for (const std::string& failure : failures)
+    EXPECT_NE(failure.find("loss is not finite at step 0"), std::string::npos) << failure;
+}
+
+TEST(StepVotes, OneRankThatWantsToStopStopsAllAfterTheSameCommit) {
+  expect_all_well(run_ranks({"aab"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::plain);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    for (std::int64_t step = 0; step < 3; ++step) {
+      const bool wants = rank == 2 && step == 2;
+      const auto outcome = trainer->step({step, batch_samples, 0.1, 1, wants}, passes_of(step, 8 * rank, 8, 8));
+      if (!outcome.ok()) return outcome.error().message;
+      if (outcome->stop != (step == 2)) return concat("stop is ", outcome->stop, " at step ", step);
+    }
+    return {};
+  }));
+}
+
+TEST(Evaluate, CountsEverySampleOnceWhateverTheSplit) {
+  const auto run = [](const std::string& nodes, const SampleShares& shares) {
+    std::vector<Evaluation> results(shares.size());
+    expect_all_well(run_ranks({nodes}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+      if (!communicator.ok()) return communicator.error().message;
+      SmallModel model(SmallModel::plain);
+      model.module().eval();
+      std::int64_t at = 0;
+      for (int r = 0; r < rank; ++r) at += shares[static_cast<std::size_t>(r)];
+      const std::int64_t end = at + shares[static_cast<std::size_t>(rank)];
+      const auto next = [&]() -> Result<Batch> {
+        if (at == end) return Batch{};
+        const std::int64_t size = std::min<std::int64_t>(10, end - at);
+        at += size;
+        return batch_of(0, at - size, size);
+      };
+      const auto evaluation = evaluate(*communicator, model, next);
+      if (!evaluation.ok()) return evaluation.error().message;
+      results[static_cast<std::size_t>(rank)] = *evaluation;
+      return {};
+    }));
+    return results;
+  };
+  const Evaluation whole = run("a", {100})[0];
+  EXPECT_EQ(whole.samples, 100);
+  for (const Evaluation& part : run("aab", {51, 0, 49})) {
+    EXPECT_EQ(part.samples, 100);
+    EXPECT_EQ(part.accuracy, whole.accuracy);
+    EXPECT_NEAR(part.loss, whole.loss, 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace paceline::testing

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace paceline {
+
+enum class OptimizerKind { sgd, adamw };
+
+struct OptimizerConfig {
+  OptimizerKind kind = OptimizerKind::sgd;
+  double momentum = 0;      ///< sgd
+  bool nesterov = false;    ///< sgd
+  double weight_decay = 0;  ///< sgd: added to the gradient; adamw: decoupled from it
+  bool decay_norms_and_biases = false;  ///< else tensors of fewer than two dimensions are not decayed
+  double beta1 = 0.9;       ///< adamw
+  double beta2 = 0.999;     ///< adamw
+  double epsilon = 1e-8;    ///< adamw
+};
+
+/// SGD with momentum (Sutskever et al. 2013, in PyTorch's form) or AdamW (Loshchilov and Hutter 2019) on flat
+/// memory: parameters, gradients and state are arrays with the same places, and an update is one pass over
+/// them. The same bits on every instruction set. One thread.
+class FlatOptimizer {
+ public:
+  /// `elements` places in all. Those in a range of `decayed` have weight decay.
+  struct Range {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+  FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed);
+
+  /// One update; gives the sum of squares of the gradients, added up in a fixed order.
+  double apply(std::span<float> parameters, std::span<const float> gradients, double learning_rate);
+
+  /// Updates applied so far.
+  [[nodiscard]] std::int64_t updates() const noexcept { return updates_; }
+
+ private:
+  struct Piece {
+    Range range;
+    bool decayed = false;
+  };
+  OptimizerConfig config_;
+  std::vector<Piece> pieces_;  // cover all elements, ascending
+  std::vector<float> momentum_;
+  std::vector<float> second_moment_;  // adamw
+  std::int64_t updates_ = 0;
+};
+
+}  // namespace paceline

@@ -1,0 +1,88 @@
+#include "run.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include "exporting.hpp"
+#include "paceline/base/text.hpp"
+#include "setup.hpp"
+#include "training.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr Duration start_timeout = std::chrono::seconds(60);
+
+Result<FinishedMessage> evaluate_run(const StartMessage& start, WorkerChannel& channel) {
+  PACELINE_ASSIGN(Communicator communicator, join_job(start));
+  std::optional<Dataset> dataset;
+  std::optional<TrainedModel> trained;
+  const auto open = [&]() -> Status {
+    PACELINE_ASSIGN(trained, load_trained_model(start));
+    PACELINE_ASSIGN(dataset, Dataset::open(start.job.data.eval));
+    return {};
+  };
+  PACELINE_TRY(all_ready(communicator, open()));
+  FinishedMessage finished;
+  PACELINE_ASSIGN(finished.eval,
+                  evaluate_dataset(communicator, *trained->model, trained->input, *dataset, start.job));
+  finished.eval->epoch = start.job.epochs;
+  finished.samples = finished.eval->samples;
+  finished.weights_sha256 = weights_sha256(weights_of(trained->model->module()));
+  finished.peak_memory_bytes = peak_memory_bytes();
+  if (start.rank == 0) PACELINE_TRY(channel.send(*finished.eval));
+  return finished;
+}
+
+Result<FinishedMessage> carry_out(const StartMessage& start, WorkerChannel& channel) {
+  try {
+    configure_process(start.threads);
+    if (start.action == "train") return train(start, channel);
+    if (start.action == "eval") return evaluate_run(start, channel);
+    if (start.action == "export") {
+      PACELINE_TRY(export_model(start));
+      return FinishedMessage{};
+    }
+    return Error{ErrorCode::unsupported, concat("this worker can't \"", start.action, "\"")};
+  } catch (const std::exception& exception) {  // LibTorch's, or no memory
+    return Error{ErrorCode::internal, exception.what()};
+  }
+}
+
+Result<StartMessage> receive_start(WorkerChannel& channel) {
+  PACELINE_TRY(channel.send(HelloMessage{PACELINE_VERSION}));
+  PACELINE_ASSIGN(std::optional<WorkerMessage> message, channel.receive(start_timeout));
+  if (message.has_value() && std::holds_alternative<StartMessage>(*message))
+    return std::get<StartMessage>(std::move(*message));
+  return Error{ErrorCode::timeout, "the agent did not say what to do"};
+}
+
+}  // namespace
+
+int run_worker() {
+  std::signal(SIGINT, SIG_IGN);  // Ctrl-C reaches the agent, which decides
+  std::signal(SIGPIPE, SIG_IGN);
+  if (::fcntl(worker_channel_fd, F_GETFD) < 0) {
+    std::fputs("paceline-worker is started by paceline: use `paceline train JOB.yaml`\n", stderr);
+    return 2;
+  }
+  WorkerChannel channel{UniqueFd(worker_channel_fd)};
+  const auto start = receive_start(channel);
+  if (!start.ok()) {
+    std::fprintf(stderr, "paceline-worker: %s\n", start.error().message.c_str());
+    return 1;
+  }
+  const auto finished = carry_out(*start, channel);
+  if (finished.ok()) return channel.send(*finished).ok() ? 0 : 1;
+  const Error& error = finished.error();
+  const FailedMessage failed{std::string(to_string(error.code)), error.message,
+                             error.rank == start->rank ? -1 : error.rank};
+  if (!channel.send(failed).ok()) std::fprintf(stderr, "paceline-worker: %s\n", error.message.c_str());
+  return 1;
+}
+
+}  // namespace paceline

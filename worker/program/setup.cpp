@@ -1,0 +1,118 @@
+#include "setup.hpp"
+
+#include <ATen/Parallel.h>
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "batches.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+// Forward only: large enough that the pass's overhead does not count, small enough for the activations.
+constexpr std::int64_t eval_pass_samples = 512;
+constexpr std::int64_t eval_grain_samples = 32;
+constexpr std::int64_t most_eval_budget_bytes = std::int64_t{32} << 20;
+
+/// A rank's share of the dataset in passes.
+Loader::Source evaluation_source(PositionRange part, std::int64_t micro) {
+  std::vector<PositionRange> cut = passes(part, micro);
+  return [cut = std::move(cut), next = std::size_t{0}]() mutable -> std::optional<LoadRequest> {
+    if (next == cut.size()) return std::nullopt;
+    const PositionRange range = cut[next++];
+    return LoadRequest{0, range.first, range.count};
+  };
+}
+
+}  // namespace
+
+void configure_process(std::int64_t threads) {
+  at::set_num_threads(static_cast<int>(threads));
+  at::set_num_interop_threads(1);
+  // Every step allocates tensors of the same sizes: memory that went back to the kernel in between would have
+  // to be zeroed again, page by page, at each step. 32 MiB is the allocator's own upper limit.
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+Result<Communicator> join_job(const StartMessage& start) {
+  std::vector<Member> members;
+  for (const MemberSpec& member : start.members) members.push_back({member.node, member.host, member.port});
+  CommunicatorOptions options;
+  options.generation = static_cast<std::uint64_t>(start.generation);
+  options.secret = start.secret;
+  if (start.has_listener) options.listener = UniqueFd(worker_listener_fd);
+  return Communicator::connect(static_cast<int>(start.rank), members, std::move(options));
+}
+
+Status all_ready(Communicator& communicator, const Status& own) {
+  if (!own.ok()) communicator.abort(own.error().message);
+  const Status others = communicator.barrier();
+  return own.ok() ? others : own;
+}
+
+InputSpec input_of(const DatasetInfo& info) {
+  return {info.sample_shape, info.classes, info.mean, info.standard_deviation};
+}
+
+Result<std::unique_ptr<Model>> build_model(const Job& job, const InputSpec& input) {
+  const ModelConfig config{input.sample_shape, input.classes, job.model.options};
+  torch::manual_seed(static_cast<std::uint64_t>(job.seed));
+  if (!job.model.plugin.empty()) return load_plugin(job.model.plugin, config);
+  return make_model(job.model.kind, config);
+}
+
+std::string model_path(const std::string& run_dir) { return concat(run_dir, "/model.safetensors"); }
+
+Result<TrainedModel> load_trained_model(const StartMessage& start) {
+  TrainedModel trained;
+  PACELINE_ASSIGN(trained.input, load_input_spec(model_path(start.run_dir)));
+  PACELINE_ASSIGN(trained.model, build_model(start.job, trained.input));
+  std::vector<NamedWeight> weights = weights_of(trained.model->module());
+  PACELINE_TRY(load_safetensors(model_path(start.run_dir), weights));
+  trained.model->module().eval();
+  return trained;
+}
+
+Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, const InputSpec& input,
+                                     const Dataset& dataset, const Job& job) {
+  const DatasetInfo& info = dataset.info();
+  if (info.sample_shape != input.sample_shape || info.classes != input.classes)
+    return Error{ErrorCode::invalid_argument,
+                 concat("data.eval is not made of the same kind of samples as data.train: ", info.path)};
+  // Ranks without a grain have nothing to do, and still take part in the sum.
+  const std::int64_t grains = grain_count(info.samples, eval_grain_samples);
+  Shares shares(static_cast<std::size_t>(communicator.size()), 0);
+  for (std::int64_t grain = 0; grain < grains; ++grain) ++shares[static_cast<std::size_t>(grain % communicator.size())];
+  const PositionRange part = rank_range({0, info.samples}, eval_grain_samples, shares, communicator.rank());
+  const std::int64_t micro =
+      job.batch.micro > 0 ? std::min(job.batch.micro, eval_pass_samples) : eval_pass_samples;
+  LoaderOptions options;
+  options.shuffle = false;
+  options.budget_bytes = std::min(most_eval_budget_bytes, (job.data.budget_mib << 20) / 4);
+  options.prefetch = 2;
+  Loader loader(dataset, options, evaluation_source(part, micro));
+  const TensorMaker tensors(info, input.mean, input.standard_deviation);
+  const auto next = [&]() -> Result<Batch> {
+    PACELINE_ASSIGN(const std::optional<SampleBatch> batch, loader.next());
+    if (!batch.has_value()) return Batch{};
+    return tensors.make(*batch, 0, batch->request.count);
+  };
+  auto sums = evaluate(communicator, model, next);
+  if (!sums.ok()) {
+    communicator.abort(sums.error().message);
+    return std::move(sums).error();
+  }
+  return EvalMessage{0, sums->samples, sums->loss, sums->accuracy};
+}
+
+std::int64_t peak_memory_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace paceline

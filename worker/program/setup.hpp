@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+
+#include "paceline/allreduce.hpp"
+#include "paceline/data/dataset.hpp"
+#include "paceline/job/protocol.hpp"
+#include "paceline/train/models.hpp"
+#include "paceline/train/trainer.hpp"
+#include "weights.hpp"
+
+namespace paceline {
+
+// What every action of a worker begins with.
+
+/// Compute threads and the memory allocator, before any tensor is made.
+void configure_process(std::int64_t threads);
+
+[[nodiscard]] Result<Communicator> join_job(const StartMessage& start);
+
+/// Collective: any rank's error in preparing (a missing dataset, a bad plugin) ends all with that error,
+/// instead of leaving the others to wait.
+[[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);
+
+[[nodiscard]] InputSpec input_of(const DatasetInfo& info);
+/// The job's model with parameters drawn from its seed.
+[[nodiscard]] Result<std::unique_ptr<Model>> build_model(const Job& job, const InputSpec& input);
+/// The model of a run, with its trained weights, ready to evaluate.
+struct TrainedModel {
+  InputSpec input;
+  std::unique_ptr<Model> model;
+};
+[[nodiscard]] Result<TrainedModel> load_trained_model(const StartMessage& start);
+[[nodiscard]] std::string model_path(const std::string& run_dir);
+
+/// Collective: this rank's part of the dataset through the model, all parts added up.
+[[nodiscard]] Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model,
+                                                   const InputSpec& input, const Dataset& dataset,
+                                                   const Job& job);
+
+/// Peak resident memory of this process.
+[[nodiscard]] std::int64_t peak_memory_bytes();
+
+}  // namespace paceline

@@ -1,0 +1,278 @@
+#include "paceline/train/trainer.hpp"
+
+#include <cmath>
+#include <unordered_set>
+
+#include "gradients.hpp"
+#include "memory_format.hpp"
+#include "normalization.hpp"
+#include "paceline/base/hash.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+const SteadyClock steady_clock;
+
+// What the tail begins with, each divided by the global sample count; normalisation statistics follow.
+enum Figure : std::size_t { loss_figure, correct_figure, sample_figure, figures };
+
+struct NamedTensor {
+  std::string name;
+  torch::Tensor tensor;
+};
+
+/// Trainable parameters in registration order, tied ones once.
+Result<std::vector<NamedTensor>> trainable_parameters(torch::nn::Module& module) {
+  std::vector<NamedTensor> found;
+  std::unordered_set<const void*> seen;
+  for (const auto& item : module.named_parameters()) {
+    const torch::Tensor& tensor = item.value();
+    if (!tensor.requires_grad() || !seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
+    if (tensor.scalar_type() != torch::kFloat || !tensor.device().is_cpu())
+      return Error{ErrorCode::unsupported, concat("parameter ", item.key(), " is ", tensor.toString(),
+                                                  ": only f32 parameters on the CPU can be trained")};
+    found.push_back({item.key(), tensor});
+  }
+  if (found.empty())
+    return Error{ErrorCode::invalid_argument, "the model has no parameters that can be trained"};
+  return found;
+}
+
+/// The commit's payload; constant size. Reduced with min, so a maximum travels negated.
+struct Vote {
+  std::int64_t reduced = 1;
+  std::int64_t plan_least = 0;
+  std::int64_t plan_greatest_negated = 0;
+  std::int64_t stop_negated = 0;
+};
+
+}  // namespace
+
+class Trainer::Impl {
+ public:
+  Impl(Communicator& communicator, Model& model, TrainerOptions options)
+      : communicator_(communicator),
+        model_(model),
+        options_(options),
+        normalization_(model.module()) {}
+
+  [[nodiscard]] Status prepare();
+  [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
+  void prepare_evaluation();
+
+  [[nodiscard]] std::int64_t parameters() const { return parameter_elements_; }
+  [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->layout().buckets.size()); }
+
+ private:
+  [[nodiscard]] Status take_over_parameters(const std::vector<NamedTensor>& parameters);
+  [[nodiscard]] Status share_state_of_rank_0();
+  [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
+  void run_pass(const StepSpec& spec, const Pass& pass, bool last);
+  [[nodiscard]] Result<bool> commit(const StepSpec& spec);
+  [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
+
+  Communicator& communicator_;
+  Model& model_;
+  TrainerOptions options_;
+  NormalizationStatistics normalization_;
+  std::unique_ptr<Gradients> gradients_;
+  torch::Tensor flat_parameters_;  // places as in the gradients' layout
+  std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
+  std::int64_t parameter_elements_ = 0;
+};
+
+Status Trainer::Impl::prepare() {
+  PACELINE_ASSIGN(const std::vector<NamedTensor> parameters, trainable_parameters(model_.module()));
+  std::vector<torch::Tensor> tensors;
+  std::vector<std::string> names;
+  for (const NamedTensor& parameter : parameters) {
+    tensors.push_back(parameter.tensor);
+    names.push_back(parameter.name);
+    parameter_elements_ += parameter.tensor.numel();
+  }
+  PACELINE_ASSIGN(gradients_,
+                  Gradients::make(communicator_, tensors, names, figures + normalization_.elements(),
+                                  static_cast<std::size_t>(options_.bucket_bytes) / sizeof(float)));
+  PACELINE_TRY(take_over_parameters(parameters));
+  return share_state_of_rank_0();
+}
+
+/// Moves the parameters into flat memory, in the places of their gradients.
+Status Trainer::Impl::take_over_parameters(const std::vector<NamedTensor>& parameters) {
+  const torch::NoGradGuard no_grad;
+  const BucketLayout& layout = gradients_->layout();
+  flat_parameters_ = torch::zeros({static_cast<std::int64_t>(layout.tail)}, torch::kFloat);
+  std::vector<FlatOptimizer::Range> decayed;
+  for (std::size_t i = parameters.size(); i-- > 0;) {  // ascending places
+    torch::Tensor tensor = parameters[i].tensor;
+    const auto begin = layout.offset[i];
+    const auto size = static_cast<std::size_t>(tensor.numel());
+    const torch::Tensor place = place_in_flat_memory(flat_parameters_.data_ptr<float>() + begin, tensor.sizes());
+    place.copy_(tensor);
+    tensor.set_data(place);
+    if (options_.optimizer.decay_norms_and_biases || tensor.dim() >= 2)
+      decayed.push_back({begin, begin + size});
+  }
+  optimizer_.emplace_back(options_.optimizer, layout.tail, std::move(decayed));
+  return {};
+}
+
+Status Trainer::Impl::share_state_of_rank_0() {
+  PACELINE_TRY(communicator_.broadcast(flat_parameters_.data_ptr<float>(), gradients_->layout().tail,
+                                       DataType::f32, 0));
+  const torch::NoGradGuard no_grad;
+  // What is not trained: buffers and frozen parameters, whatever their type, as bytes in i32 words.
+  std::vector<torch::Tensor> others = model_.module().buffers();
+  for (const torch::Tensor& parameter : model_.module().parameters())
+    if (!parameter.requires_grad()) others.push_back(parameter);
+  for (torch::Tensor& tensor : others) {
+    torch::Tensor bytes = torch::zeros({static_cast<std::int64_t>((tensor.nbytes() + 3) / 4)}, torch::kInt);
+    const torch::Tensor dense = tensor.contiguous();
+    std::memcpy(bytes.data_ptr(), dense.data_ptr(), dense.nbytes());
+    PACELINE_TRY(communicator_.broadcast(bytes.data_ptr(), static_cast<std::size_t>(bytes.numel()),
+                                         DataType::i32, 0));
+    const torch::Tensor received = torch::empty_like(dense);
+    std::memcpy(received.data_ptr(), bytes.data_ptr(), received.nbytes());
+    tensor.copy_(received);
+  }
+  return {};
+}
+
+Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pass> passes) {
+  PACELINE_ASSERT(spec.global_samples > 0, "a step has samples");
+  gradients_->begin_step();
+  const Status computed = compute(spec, passes);
+  if (!computed.ok()) {
+    // The others wait for this rank's buckets.
+    communicator_.abort(computed.error().message);
+    return computed.error();
+  }
+  const Instant backward_ended = steady_clock.now();
+  PACELINE_TRY(gradients_->wait());
+  PACELINE_ASSIGN(const bool stop, commit(spec));
+  const Duration exposed = steady_clock.now() - backward_ended;
+  PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
+  outcome.stop = stop;
+  outcome.exposed = exposed;
+  return outcome;
+}
+
+Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes) {
+  try {
+    if (!model_.module().is_training()) model_.module().train();
+    for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
+  } catch (const std::exception& exception) {
+    return Error{ErrorCode::internal,
+                 concat("step ", spec.step, ": the model failed: ", exception.what())};
+  }
+  if (passes.empty()) gradients_->finish_tail();
+  return gradients_->finish_local();
+}
+
+void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) {
+  const auto samples = pass.batch.inputs.size(0);
+  const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
+  torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
+  Outcome outcome = model_.loss({in_best_format(pass.batch.inputs), pass.batch.targets});
+  const torch::Tensor loss = outcome.loss * scale;
+  std::span<float> tail = gradients_->tail();
+  tail[loss_figure] += loss.item<float>();
+  tail[correct_figure] += static_cast<float>(outcome.correct) * scale;
+  tail[sample_figure] += static_cast<float>(samples) * scale;
+  normalization_.collect(tail.subspan(figures, normalization_.elements()), static_cast<float>(samples) * scale);
+  if (last) {
+    gradients_->finish_tail();
+    gradients_->begin_last_pass();
+  }
+  loss.backward();
+}
+
+/// True if some rank wants to leave after this step.
+Result<bool> Trainer::Impl::commit(const StepSpec& spec) {
+  const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
+  Vote vote{1, plan, -plan, spec.stop ? -1 : 0};
+  PACELINE_TRY(communicator_.all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
+  if (vote.plan_least != -vote.plan_greatest_negated)
+    return Error{ErrorCode::mismatch,
+                 concat("step ", spec.step, ": the ranks do not cut the step in the same way: they must have the "
+                        "same job file, dataset and shares")};
+  PACELINE_ASSERT(vote.reduced == 1, "no rank votes before its buckets are reduced");
+  return vote.stop_negated != 0;
+}
+
+Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
+  const std::span<const float> tail = gradients_->tail();
+  StepOutcome outcome;
+  outcome.loss = tail[loss_figure];
+  outcome.accuracy = tail[correct_figure];
+  // Rounding apart the samples of all passes are the global batch; a plan that lost some would show here.
+  if (std::abs(tail[sample_figure] - 1.0F) > 1e-3F)
+    return Error{ErrorCode::mismatch,
+                 concat("step ", spec.step, ": the ranks together had ", tail[sample_figure] * static_cast<float>(spec.global_samples),
+                        " samples where the step has ", spec.global_samples)};
+  if (!std::isfinite(outcome.loss))
+    return Error{ErrorCode::invalid_argument,
+                 concat("the loss is not finite at step ", spec.step,
+                        ": lower optimizer.learning_rate or lengthen schedule.warmup_epochs")};
+  const std::size_t elements = gradients_->layout().tail;
+  const double squares = optimizer_.front().apply({flat_parameters_.data_ptr<float>(), elements},
+                                                  gradients_->all().first(elements), spec.learning_rate);
+  outcome.gradient_norm = std::sqrt(squares);
+  if (!std::isfinite(squares))
+    return Error{ErrorCode::invalid_argument,
+                 concat("a gradient is not finite at step ", spec.step,
+                        ", so the weights are not either: lower optimizer.learning_rate")};
+  normalization_.commit(tail.subspan(figures, normalization_.elements()));
+  return outcome;
+}
+
+void Trainer::Impl::prepare_evaluation() {
+  normalization_.publish();
+  model_.module().eval();
+}
+
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::Trainer(Trainer&&) noexcept = default;
+Trainer& Trainer::operator=(Trainer&&) noexcept = default;
+Trainer::~Trainer() = default;
+
+Result<Trainer> Trainer::make(Communicator& communicator, Model& model, TrainerOptions options) {
+  try {
+    auto impl = std::make_unique<Impl>(communicator, model, options);
+    PACELINE_TRY(impl->prepare());
+    return Trainer(std::move(impl));
+  } catch (const std::exception& exception) {
+    return Error{ErrorCode::internal, concat("cannot prepare the model: ", exception.what())};
+  }
+}
+
+Result<StepOutcome> Trainer::step(const StepSpec& spec, std::span<const Pass> passes) {
+  return impl_->step(spec, passes);
+}
+void Trainer::prepare_evaluation() { impl_->prepare_evaluation(); }
+std::int64_t Trainer::parameters() const noexcept { return impl_->parameters(); }
+int Trainer::buckets() const noexcept { return impl_->buckets(); }
+
+Result<Evaluation> evaluate(Communicator& communicator, Model& model,
+                            const std::function<Result<Batch>()>& next) {
+  double sums[3] = {};  // loss, correct, samples: whole numbers but for the loss, exact in f64
+  try {
+    const torch::NoGradGuard no_grad;
+    while (true) {
+      PACELINE_ASSIGN(const Batch batch, next());
+      if (!batch.inputs.defined()) break;
+      const Outcome outcome = model.loss({in_best_format(batch.inputs), batch.targets});
+      sums[0] += outcome.loss.item<double>();
+      sums[1] += static_cast<double>(outcome.correct);
+      sums[2] += static_cast<double>(batch.inputs.size(0));
+    }
+  } catch (const std::exception& exception) {
+    return Error{ErrorCode::internal, concat("evaluation: the model failed: ", exception.what())};
+  }
+  PACELINE_TRY(communicator.all_reduce(sums, 3, DataType::f64));
+  if (sums[2] == 0) return Error{ErrorCode::invalid_argument, "there are no samples to evaluate"};
+  return Evaluation{sums[0] / sums[2], sums[1] / sums[2], static_cast<std::int64_t>(sums[2])};
+}
+
+}  // namespace paceline
