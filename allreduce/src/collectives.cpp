@@ -96,15 +96,16 @@ Status Collectives::broadcast(Call& call, std::byte* data) {
 Status Collectives::all_gather(Call& call, std::byte* data) {
   const std::size_t count = call.descriptor.count;
   const auto ranks = layout_.topology().node_of_rank.size();
-  return over_segments(call, data, count * ranks, [&](const Buffers& buffers, ElementRange segment) -> Status {
-    if (count == 0) return {};
-    for (std::size_t rank = segment.begin / count; rank < ranks && rank * count < segment.end; ++rank) {
-      const ElementRange block{std::max(segment.begin, rank * count),
-                               std::min(segment.end, (rank + 1) * count)};
-      PACELINE_TRY(broadcast_segment(call, buffers, block, static_cast<int>(rank)));
-    }
-    return {};
-  });
+  return over_segments(
+      call, data, count * ranks, [&](const Buffers& buffers, ElementRange segment) -> Status {
+        if (count == 0) return {};
+        for (std::size_t rank = segment.begin / count; rank < ranks && rank * count < segment.end; ++rank) {
+          const ElementRange block{std::max(segment.begin, rank * count),
+                                   std::min(segment.end, (rank + 1) * count)};
+          PACELINE_TRY(broadcast_segment(call, buffers, block, static_cast<int>(rank)));
+        }
+        return {};
+      });
 }
 
 Status Collectives::over_segments(Call& call, std::byte* data, std::size_t total, const Segment& work) {
@@ -119,7 +120,8 @@ Status Collectives::over_segments(Call& call, std::byte* data, std::size_t total
     if (!mapped) return over_staging(call, data, total, work);
   }
   // Nodes agree on where segments end, whatever memory they have; on a single one there is no need to cut.
-  const std::size_t step = between_ == nullptr ? std::max<std::size_t>(total, 1) : segment_bytes / call.element_bytes;
+  const std::size_t step =
+      between_ == nullptr ? std::max<std::size_t>(total, 1) : segment_bytes / call.element_bytes;
   for (std::size_t begin = 0; begin < total; begin += step)
     PACELINE_TRY(work(buffers, {begin, std::min(begin + step, total)}));
   group_.finish();
@@ -135,7 +137,8 @@ Result<bool> Collectives::map_buffers(std::size_t bytes, Buffers& buffers) const
     if (at == nullptr) {
       const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(peer)];
       return Error{ErrorCode::mismatch,
-                   concat("rank ", rank, " offers shared memory that this rank does not have: allocate() and "
+                   concat("rank ", rank,
+                          " offers shared memory that this rank does not have: allocate() and "
                           "free in the same order on all ranks of a node"),
                    rank};
     }
@@ -224,7 +227,8 @@ Status Collectives::ring(const Call& call, std::byte* own, std::size_t count, in
   const auto bytes_of = [&](ElementRange r) {
     return std::span<std::byte>{own + r.begin * call.element_bytes, r.size() * call.element_bytes};
   };
-  scratch_.resize(std::max(scratch_.size(), (count / static_cast<std::size_t>(nodes) + 32) * call.element_bytes));
+  scratch_.resize(
+      std::max(scratch_.size(), (count / static_cast<std::size_t>(nodes) + 32) * call.element_bytes));
   for (int step = 0; step < 2 * (nodes - 1); ++step) {
     const std::uint32_t part = first_part + static_cast<std::uint32_t>(step);
     const bool adding = step < nodes - 1;
@@ -250,8 +254,8 @@ Status Collectives::broadcast_segment(Call& call, const Buffers& buffers, Elemen
     const std::uint32_t part = call.part++;
     if (layout_.owner(layout_.node(), fragment) != layout_.rank()) continue;
     const ElementRange range = part_of(segment, fragment, layout_.fragments());
-    const int source = hops == 0 ? static_cast<int>(std::ranges::find(locals, root) - locals.begin())
-                                 : group_.index();
+    const int source =
+        hops == 0 ? static_cast<int>(std::ranges::find(locals, root) - locals.begin()) : group_.index();
     const std::span<std::byte> bytes{place(call, buffers, source, range.begin),
                                      range.size() * call.element_bytes};
     if (hops > 0) {

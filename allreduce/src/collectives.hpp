@@ -68,7 +68,8 @@ class Collectives {
                             std::uint32_t first_part);
   [[nodiscard]] Status broadcast_segment(Call& call, const Buffers& buffers, ElementRange segment, int root);
 
-  [[nodiscard]] std::byte* place(const Call& call, const Buffers& buffers, int peer, std::size_t element) const {
+  [[nodiscard]] std::byte* place(const Call& call, const Buffers& buffers, int peer,
+                                 std::size_t element) const {
     return buffers.data[static_cast<std::size_t>(peer)] + (element - buffers.base) * call.element_bytes;
   }
 

@@ -39,8 +39,12 @@ struct SharedBuffer::Holder {
   ~Holder() { group->release(allocation); }
 };
 
-std::byte* SharedBuffer::data() const noexcept { return holder_ ? holder_->data : nullptr; }
-std::size_t SharedBuffer::bytes() const noexcept { return holder_ ? holder_->bytes : 0; }
+std::byte* SharedBuffer::data() const noexcept {
+  return holder_ ? holder_->data : nullptr;
+}
+std::size_t SharedBuffer::bytes() const noexcept {
+  return holder_ ? holder_->bytes : 0;
+}
 
 struct Work::State {
   Descriptor descriptor;
@@ -67,7 +71,9 @@ Status Work::wait() {
   return state_->status;
 }
 
-bool Work::done() const noexcept { return state_ == nullptr || state_->done.load(std::memory_order_acquire); }
+bool Work::done() const noexcept {
+  return state_ == nullptr || state_->done.load(std::memory_order_acquire);
+}
 
 /// What a communicator is made of. Members are destroyed in reverse order, users before what they use.
 class Communicator::Impl {
@@ -170,8 +176,8 @@ Status Communicator::Impl::establish(int rank, std::span<const Member> members) 
   PACELINE_ASSIGN(group_,
                   shm::NodeGroup::make(*layout_, std::move(handshake), options_.spin, abort_, deadline));
   if (layout_->nodes() > 1) {
-    PACELINE_ASSIGN(between_, tcp::make_links(*layout_, meeting.roster, meeting.data_listener, options_.secret,
-                                              options_.generation, deadline, abort_));
+    PACELINE_ASSIGN(between_, tcp::make_links(*layout_, meeting.roster, meeting.data_listener,
+                                              options_.secret, options_.generation, deadline, abort_));
   }
   collectives_ = std::make_unique<Collectives>(*layout_, *group_, between_.get());
   // Nobody is connected before everybody is: so what comes later can only meet whole communicators.
@@ -283,7 +289,8 @@ Error Communicator::Impl::fail(const Error& error) {
   return health().error();  // the first error, which may be another rank's
 }
 
-Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+}
 Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator& Communicator::operator=(Communicator&&) noexcept = default;
 Communicator::~Communicator() = default;
@@ -304,9 +311,15 @@ Result<Communicator> Communicator::connect(int rank, std::span<const Member> mem
   return Communicator(std::move(impl));
 }
 
-int Communicator::rank() const noexcept { return impl_->layout().rank(); }
-int Communicator::size() const noexcept { return static_cast<int>(topology().node_of_rank.size()); }
-const Topology& Communicator::topology() const noexcept { return impl_->layout().topology(); }
+int Communicator::rank() const noexcept {
+  return impl_->layout().rank();
+}
+int Communicator::size() const noexcept {
+  return static_cast<int>(topology().node_of_rank.size());
+}
+const Topology& Communicator::topology() const noexcept {
+  return impl_->layout().topology();
+}
 
 Result<SharedBuffer> Communicator::allocate(std::size_t bytes) {
   const std::size_t size = bytes > 0 ? bytes : 1;
@@ -353,7 +366,8 @@ Work Communicator::all_reduce_async(void* data, std::size_t count, DataType type
 
 Work Communicator::broadcast_async(void* data, std::size_t count, DataType type, int root) {
   Work work;
-  work.state_ = impl_->start(make_descriptor(CollectiveKind::broadcast, count, type, ReduceOp::sum, root), data);
+  work.state_ =
+      impl_->start(make_descriptor(CollectiveKind::broadcast, count, type, ReduceOp::sum, root), data);
   return work;
 }
 
@@ -367,7 +381,11 @@ void Communicator::abort(const std::string& reason) {
   impl_->abort({ErrorCode::aborted, concat("rank ", rank(), " aborted: ", reason), rank()});
 }
 
-Status Communicator::health() const { return impl_->health(); }
-Duration Communicator::busy() const noexcept { return impl_->busy(); }
+Status Communicator::health() const {
+  return impl_->health();
+}
+Duration Communicator::busy() const noexcept {
+  return impl_->busy();
+}
 
 }  // namespace paceline

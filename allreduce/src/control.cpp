@@ -28,7 +28,9 @@ Control::Control(const Layout& layout, std::vector<UniqueFd> connections, AbortS
       peers_.push_back({static_cast<int>(rank), std::move(connections[rank]), {}});
 }
 
-Control::~Control() { leave(0); }
+Control::~Control() {
+  leave(0);
+}
 
 Status Control::start() {
   wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -18,7 +18,8 @@ struct Convention {
 
 constexpr Convention conventions[] = {
     {"RANK and WORLD_SIZE", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", nullptr},
-    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE"},
+    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
+     "PMIX_NAMESPACE"},
     {"Slurm", "SLURM_PROCID", "SLURM_NTASKS", nullptr, "SLURM_JOB_ID"},
 };
 
@@ -78,9 +79,10 @@ Result<Communicator> Communicator::from_environment(CommunicatorOptions options)
       return communicator.error().with_context(concat("rank ", rank, " of ", size, " by ", convention.name));
     return communicator;
   }
-  return Error{ErrorCode::not_found,
-               "nothing in the environment says which rank this is: start it with mpirun, srun or torchrun, or "
-               "set RANK, WORLD_SIZE and MASTER_ADDR"};
+  return Error{
+      ErrorCode::not_found,
+      "nothing in the environment says which rank this is: start it with mpirun, srun or torchrun, or "
+      "set RANK, WORLD_SIZE and MASTER_ADDR"};
 }
 
 }  // namespace paceline

@@ -17,7 +17,7 @@ NodeIdentity node_identity(const std::string& by_hand) {
   // network namespace (in which abstract sockets live) the latter.
   const auto boot_id = read_file("/proc/sys/kernel/random/boot_id");
   const std::string boot = boot_id.ok() ? boot_id.value() : std::string();
-  struct stat space{};
+  struct stat space {};
   const auto network = ::stat("/proc/self/ns/net", &space) == 0 ? space.st_ino : 0;
   return {concat("host:", host, ":", boot, ":", network), host};
 }

@@ -118,7 +118,8 @@ Result<Meeting> attend_meeting(wire::Hello self, const Member& place, const tcp:
     return error;
   }
   if (frame->type == wire::FrameType::reject)
-    return Error{ErrorCode::invalid_argument, concat(where, " refused rank ", self.rank, ": ", frame->payload)};
+    return Error{ErrorCode::invalid_argument,
+                 concat(where, " refused rank ", self.rank, ": ", frame->payload)};
   auto roster = frame->type == wire::FrameType::roster ? wire::decode_roster(frame->payload) : std::nullopt;
   if (!roster.has_value() || roster->size() != static_cast<std::size_t>(self.size))
     return Error{ErrorCode::corrupt, concat(where, " sent something that is not the list of ranks")};

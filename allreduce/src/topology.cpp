@@ -11,9 +11,9 @@ namespace paceline {
 Layout::Layout(int rank, const std::vector<std::string>& node_keys,
                const std::vector<std::string>& node_names)
     : rank_(rank) {
-  PACELINE_ASSERT(node_keys.size() == node_names.size() && rank >= 0 &&
-                      static_cast<std::size_t>(rank) < node_keys.size(),
-                  "a key and a name for every rank");
+  PACELINE_ASSERT(
+      node_keys.size() == node_names.size() && rank >= 0 && static_cast<std::size_t>(rank) < node_keys.size(),
+      "a key and a name for every rank");
   std::vector<std::string> keys;
   for (std::size_t r = 0; r < node_keys.size(); ++r) {
     const auto found = std::find(keys.begin(), keys.end(), node_keys[r]);
@@ -27,9 +27,9 @@ Layout::Layout(int rank, const std::vector<std::string>& node_keys,
     ranks_of_node_[node].push_back(static_cast<int>(r));
   }
   topology_.local_ranks = ranks_of(node());
-  local_index_ = static_cast<int>(
-      std::find(topology_.local_ranks.begin(), topology_.local_ranks.end(), rank) -
-      topology_.local_ranks.begin());
+  local_index_ =
+      static_cast<int>(std::find(topology_.local_ranks.begin(), topology_.local_ranks.end(), rank) -
+                       topology_.local_ranks.begin());
   for (const auto& ranks : ranks_of_node_) fragments_ = std::max(fragments_, static_cast<int>(ranks.size()));
 }
 

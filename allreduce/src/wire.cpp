@@ -161,8 +161,7 @@ std::optional<Goodbye> decode_goodbye(std::string_view bytes) {
 
 bool same_secret(std::string_view a, std::string_view b) noexcept {
   unsigned char differs = a.size() == b.size() ? 0 : 1;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    {
+  for (std::size_t i = 0; i < a.size(); ++i) {
     const char other = i < b.size() ? b[i] : '\0';
     differs = static_cast<unsigned char>(differs | (a[i] ^ other));
   }

@@ -224,7 +224,10 @@ Result<ShardSkeleton> make_skeleton(const ShardShape& shape) {
   const Handle access = access_properties();
   // The library's default driver wants the real path of what it opens, and a file in memory has none.
   if (!access.valid() || H5Pset_fapl_stdio(access.get()) < 0) return failure("cannot use the HDF5 library");
-  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), H5Fclose);
+  const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+  if (!creation.valid() || H5Pset_obj_track_times(creation.get(), false) < 0)  // of the root group
+    return failure("cannot use the HDF5 library");
+  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), H5Fclose);
   if (!file.valid()) return failure("cannot create a shard in memory");
   if (!create_datasets(file.get(), shape, skeleton.layout)) return failure("cannot lay out a shard");
   if (!file.close()) return failure("cannot finish a shard in memory");

@@ -3,7 +3,6 @@
 
 #include <paceline/train/model.hpp>
 
-
 namespace {
 
 class MyNetworkImpl : public torch::nn::Module {

@@ -43,7 +43,7 @@ struct Field {
   Slot (*slot)(Job&);
   Limits limits;
   std::string_view meaning;
-  std::string_view example = "";  ///< not empty: the field is required
+  std::string_view example{};  ///< not empty: the field is required
   OnlyWith only_with = {};
 };
 
@@ -67,7 +67,7 @@ struct Section {
 /// What a value of this field must be: "a whole number", "true or false", ...
 [[nodiscard]] std::string type_phrase(const Field& field);
 
-/// The slot of a field in a Job that is only read.
+/// What a field is in a job.
 [[nodiscard]] std::variant<std::string, std::int64_t, double, bool> field_value(const Field& field,
                                                                                 const Job& job);
 

@@ -62,7 +62,8 @@ Outcome Agent::run(const std::vector<WorkerSpec>& specs) {
     outcome_.failure = {.rank = spec.start.rank,
                         .node = node,
                         .sentence = concat("rank ", spec.start.rank, " on node ", node,
-                                           " could not be started: ", started.error().message)};
+                                           " could not be started: ", started.error().message),
+                        .explained = true};
     kill_and_reap_all();
     return outcome_;
   }

@@ -156,6 +156,7 @@ class FakeWorker {
     const std::int64_t per_epoch =
         parse_integer(environment("FAKE_WORKER_STEPS").value_or("3"), 1, 100000).value_or(3);
     const std::int64_t epochs = start_.job.epochs;
+    if (start_.rank == 0) await_others();
     for (std::int64_t step = 1; step <= per_epoch * epochs; ++step) {
       if (step == 2)
         if (const std::optional<int> code = misbehave()) return *code;
@@ -170,6 +171,16 @@ class FakeWorker {
       if (step % per_epoch == 0 && !channel_.send(EvalMessage{epoch, 10000, 0.44, 0.842}).ok()) return 9;
     }
     return finish(per_epoch * epochs, epochs, "completed");
+  }
+
+  /// A step takes all ranks, so rank 0 makes none before the others are there.
+  void await_others() {
+    const SteadyClock clock;
+    const Deadline deadline(clock, std::chrono::seconds(15));
+    for (std::size_t rank = 1; rank < start_.members.size(); ++rank) {
+      const std::string there = concat(start_.run_dir, "/fake-train-", rank);
+      while (::access(there.c_str(), F_OK) != 0 && !deadline.passed()) std::this_thread::sleep_for(step_time);
+    }
   }
 
   bool stop_is_wanted() {

@@ -4,12 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <cerrno>
 #include <cstdlib>
 #include <functional>
-#include <netinet/in.h>
 #include <string>
-#include <sys/socket.h>
 #include <thread>
 #include <vector>
 
@@ -62,10 +62,9 @@ using RankBody = std::function<std::string(Result<Communicator>&, int rank)>;
 
 /// Runs `body` on every rank and gives what went wrong on each, by rank. A process that ends by a signal
 /// reports "signal N".
-inline std::vector<std::string> run_ranks(const Ranks& ranks, const RankBody& body,
-                                          const std::function<CommunicatorOptions()>& options = [] {
-                                            return CommunicatorOptions{};
-                                          }) {
+inline std::vector<std::string> run_ranks(
+    const Ranks& ranks, const RankBody& body,
+    const std::function<CommunicatorOptions()>& options = [] { return CommunicatorOptions{}; }) {
   Listener listener = free_listener();
   const std::vector<Member> members = members_of(ranks, listener.port);
   std::vector<std::string> failures(static_cast<std::size_t>(ranks.size()));

@@ -23,7 +23,9 @@ class Conformance : public ::testing::TestWithParam<Case> {};
 struct Buffer {
   SharedBuffer shared;
   std::vector<double> plain;
-  [[nodiscard]] void* data() { return shared.data() != nullptr ? static_cast<void*>(shared.data()) : plain.data(); }
+  [[nodiscard]] void* data() {
+    return shared.data() != nullptr ? static_cast<void*>(shared.data()) : plain.data();
+  }
 };
 
 Result<Buffer> make_buffer(Communicator& communicator, bool shared, std::size_t bytes) {
@@ -88,112 +90,127 @@ void all_reduce_everything(const Case& test) {
   }));
 }
 
-TEST_P(Conformance, AllReduceF32) { all_reduce_everything<float>(GetParam()); }
-TEST_P(Conformance, AllReduceF64) { all_reduce_everything<double>(GetParam()); }
-TEST_P(Conformance, AllReduceI32) { all_reduce_everything<std::int32_t>(GetParam()); }
-TEST_P(Conformance, AllReduceI64) { all_reduce_everything<std::int64_t>(GetParam()); }
+TEST_P(Conformance, AllReduceF32) {
+  all_reduce_everything<float>(GetParam());
+}
+TEST_P(Conformance, AllReduceF64) {
+  all_reduce_everything<double>(GetParam());
+}
+TEST_P(Conformance, AllReduceI32) {
+  all_reduce_everything<std::int32_t>(GetParam());
+}
+TEST_P(Conformance, AllReduceI64) {
+  all_reduce_everything<std::int64_t>(GetParam());
+}
 
 // Sums of numbers that round: whatever the order was, it must have been the same for everyone.
 TEST_P(Conformance, AllReduceGivesTheSameBitsToAll) {
-  expect_all_well(run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
-    if (!communicator.ok()) return communicator.error().message;
-    constexpr std::size_t count = 30011;
-    const auto n = static_cast<std::size_t>(communicator->size());
-    auto buffer = make_buffer(*communicator, GetParam().shared, count * sizeof(float));
-    auto all = make_buffer(*communicator, GetParam().shared, n * count * sizeof(std::int32_t));
-    if (!buffer.ok() || !all.ok()) return "no memory";
-    auto* data = static_cast<float*>(buffer->data());
-    for (std::size_t i = 0; i < count; ++i)
-      data[i] = 1.0F / static_cast<float>(i + 3) * static_cast<float>(rank * rank + 1);
-    Status status = communicator->all_reduce(data, count, DataType::f32);
-    if (!status.ok()) return status.error().message;
-    auto* gathered = static_cast<std::int32_t*>(all->data());
-    std::memcpy(gathered + static_cast<std::size_t>(rank) * count, data, count * sizeof(float));
-    status = communicator->all_gather(gathered, count, DataType::i32);
-    if (!status.ok()) return status.error().message;
-    for (std::size_t other = 0; other < n; ++other)
-      if (std::memcmp(gathered + other * count, data, count * sizeof(float)) != 0)
-        return concat("rank ", other, " has other bits than rank ", rank);
-    return {};
-  }));
+  expect_all_well(
+      run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        constexpr std::size_t count = 30011;
+        const auto n = static_cast<std::size_t>(communicator->size());
+        auto buffer = make_buffer(*communicator, GetParam().shared, count * sizeof(float));
+        auto all = make_buffer(*communicator, GetParam().shared, n * count * sizeof(std::int32_t));
+        if (!buffer.ok() || !all.ok()) return "no memory";
+        auto* data = static_cast<float*>(buffer->data());
+        for (std::size_t i = 0; i < count; ++i)
+          data[i] = 1.0F / static_cast<float>(i + 3) * static_cast<float>(rank * rank + 1);
+        Status status = communicator->all_reduce(data, count, DataType::f32);
+        if (!status.ok()) return status.error().message;
+        auto* gathered = static_cast<std::int32_t*>(all->data());
+        std::memcpy(gathered + static_cast<std::size_t>(rank) * count, data, count * sizeof(float));
+        status = communicator->all_gather(gathered, count, DataType::i32);
+        if (!status.ok()) return status.error().message;
+        for (std::size_t other = 0; other < n; ++other)
+          if (std::memcmp(gathered + other * count, data, count * sizeof(float)) != 0)
+            return concat("rank ", other, " has other bits than rank ", rank);
+        return {};
+      }));
 }
 
 TEST_P(Conformance, BroadcastFromEveryRank) {
-  expect_all_well(run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
-    if (!communicator.ok()) return communicator.error().message;
-    auto buffer = make_buffer(*communicator, GetParam().shared, std::size_t{1500000} * sizeof(double));
-    if (!buffer.ok()) return buffer.error().message;
-    auto* data = static_cast<std::int64_t*>(buffer->data());
-    for (int root = 0; root < communicator->size(); ++root) {
-      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{777}, std::size_t{1500000}}) {
-        if (count > 100000 && root > 1) continue;
-        for (std::size_t i = 0; i < count; ++i)
-          data[i] = rank == root ? static_cast<std::int64_t>(i) * (root + 1) : -1;
-        const Status status = communicator->broadcast(data, count, DataType::i64, root);
-        if (!status.ok()) return status.error().message;
-        for (std::size_t i = 0; i < count; ++i)
-          if (data[i] != static_cast<std::int64_t>(i) * (root + 1))
-            return concat("broadcast of ", count, " from ", root, ": element ", i, " is ", data[i]);
-      }
-    }
-    return {};
-  }));
+  expect_all_well(
+      run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        auto buffer = make_buffer(*communicator, GetParam().shared, std::size_t{1500000} * sizeof(double));
+        if (!buffer.ok()) return buffer.error().message;
+        auto* data = static_cast<std::int64_t*>(buffer->data());
+        for (int root = 0; root < communicator->size(); ++root) {
+          for (const std::size_t count :
+               {std::size_t{0}, std::size_t{1}, std::size_t{777}, std::size_t{1500000}}) {
+            if (count > 100000 && root > 1) continue;
+            for (std::size_t i = 0; i < count; ++i)
+              data[i] = rank == root ? static_cast<std::int64_t>(i) * (root + 1) : -1;
+            const Status status = communicator->broadcast(data, count, DataType::i64, root);
+            if (!status.ok()) return status.error().message;
+            for (std::size_t i = 0; i < count; ++i)
+              if (data[i] != static_cast<std::int64_t>(i) * (root + 1))
+                return concat("broadcast of ", count, " from ", root, ": element ", i, " is ", data[i]);
+          }
+        }
+        return {};
+      }));
 }
 
 TEST_P(Conformance, AllGatherPutsEveryBlockInItsPlace) {
-  expect_all_well(run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
-    if (!communicator.ok()) return communicator.error().message;
-    const auto n = static_cast<std::size_t>(communicator->size());
-    auto buffer = make_buffer(*communicator, GetParam().shared, n * 300007 * sizeof(float));
-    if (!buffer.ok()) return buffer.error().message;
-    auto* data = static_cast<float*>(buffer->data());
-    for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{300007}}) {
-      for (std::size_t i = 0; i < n * count; ++i) data[i] = -1;
-      for (std::size_t i = 0; i < count; ++i)
-        data[static_cast<std::size_t>(rank) * count + i] = static_cast<float>(rank * 1000) + static_cast<float>(i % 997);
-      const Status status = communicator->all_gather(data, count, DataType::f32);
-      if (!status.ok()) return status.error().message;
-      for (std::size_t r = 0; r < n; ++r)
-        for (std::size_t i = 0; i < count; ++i)
-          if (data[r * count + i] != static_cast<float>(r * 1000) + static_cast<float>(i % 997))
-            return concat("block ", r, " element ", i, " of ", count, " is ", data[r * count + i]);
-    }
-    return {};
-  }));
+  expect_all_well(
+      run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        const auto n = static_cast<std::size_t>(communicator->size());
+        auto buffer = make_buffer(*communicator, GetParam().shared, n * 300007 * sizeof(float));
+        if (!buffer.ok()) return buffer.error().message;
+        auto* data = static_cast<float*>(buffer->data());
+        for (const std::size_t count :
+             {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{300007}}) {
+          for (std::size_t i = 0; i < n * count; ++i) data[i] = -1;
+          for (std::size_t i = 0; i < count; ++i)
+            data[static_cast<std::size_t>(rank) * count + i] =
+                static_cast<float>(rank * 1000) + static_cast<float>(i % 997);
+          const Status status = communicator->all_gather(data, count, DataType::f32);
+          if (!status.ok()) return status.error().message;
+          for (std::size_t r = 0; r < n; ++r)
+            for (std::size_t i = 0; i < count; ++i)
+              if (data[r * count + i] != static_cast<float>(r * 1000) + static_cast<float>(i % 997))
+                return concat("block ", r, " element ", i, " of ", count, " is ", data[r * count + i]);
+        }
+        return {};
+      }));
 }
 
 // Many in flight, of changing sizes, with blocking calls in between: order is what matches them.
 TEST_P(Conformance, AsynchronousCollectivesKeepTheirOrder) {
-  expect_all_well(run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
-    if (!communicator.ok()) return communicator.error().message;
-    constexpr std::size_t flights = 40;
-    constexpr std::size_t room = 2000;
-    auto buffer = make_buffer(*communicator, GetParam().shared, flights * room * sizeof(std::int64_t));
-    if (!buffer.ok()) return buffer.error().message;
-    auto* data = static_cast<std::int64_t*>(buffer->data());
-    const std::int64_t n = communicator->size();
-    for (int round = 0; round < 5; ++round) {
-      std::vector<Work> works;
-      for (std::size_t flight = 0; flight < flights; ++flight) {
-        std::int64_t* mine = data + flight * room;
-        const std::size_t count = 1 + flight * 49;
-        std::fill_n(mine, count, static_cast<std::int64_t>(flight) * (rank + 1));
-        works.push_back(communicator->all_reduce_async(mine, count, DataType::i64));
-      }
-      std::int64_t check = rank + 1;
-      const Status status = communicator->all_reduce(&check, 1, DataType::i64, ReduceOp::max);
-      if (!status.ok()) return status.error().message;
-      if (check != n) return concat("the maximum is ", check);
-      for (std::size_t flight = 0; flight < flights; ++flight) {
-        const Status ended = works[flight].wait();
-        if (!ended.ok()) return ended.error().message;
-        for (std::size_t i = 0; i < 1 + flight * 49; ++i)
-          if (data[flight * room + i] != static_cast<std::int64_t>(flight) * n * (n + 1) / 2)
-            return concat("flight ", flight, " element ", i, " is ", data[flight * room + i]);
-      }
-    }
-    return {};
-  }));
+  expect_all_well(
+      run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        constexpr std::size_t flights = 40;
+        constexpr std::size_t room = 2000;
+        auto buffer = make_buffer(*communicator, GetParam().shared, flights * room * sizeof(std::int64_t));
+        if (!buffer.ok()) return buffer.error().message;
+        auto* data = static_cast<std::int64_t*>(buffer->data());
+        const std::int64_t n = communicator->size();
+        for (int round = 0; round < 5; ++round) {
+          std::vector<Work> works;
+          for (std::size_t flight = 0; flight < flights; ++flight) {
+            std::int64_t* mine = data + flight * room;
+            const std::size_t count = 1 + flight * 49;
+            std::fill_n(mine, count, static_cast<std::int64_t>(flight) * (rank + 1));
+            works.push_back(communicator->all_reduce_async(mine, count, DataType::i64));
+          }
+          std::int64_t check = rank + 1;
+          const Status status = communicator->all_reduce(&check, 1, DataType::i64, ReduceOp::max);
+          if (!status.ok()) return status.error().message;
+          if (check != n) return concat("the maximum is ", check);
+          for (std::size_t flight = 0; flight < flights; ++flight) {
+            const Status ended = works[flight].wait();
+            if (!ended.ok()) return ended.error().message;
+            for (std::size_t i = 0; i < 1 + flight * 49; ++i)
+              if (data[flight * room + i] != static_cast<std::int64_t>(flight) * n * (n + 1) / 2)
+                return concat("flight ", flight, " element ", i, " is ", data[flight * room + i]);
+          }
+        }
+        return {};
+      }));
 }
 
 // The barrier's promise in numbers: nobody is past round r before everybody has reached it.
@@ -286,7 +303,8 @@ TEST_P(Conformance, ALeavingRankIsNamedByThoseWhoWaitForMore) {
       });
   EXPECT_EQ(failures.back(), "");
   for (int rank = 0; rank < last; ++rank)
-    EXPECT_NE(failures[static_cast<std::size_t>(rank)].find("closed its communicator after 3"), std::string::npos)
+    EXPECT_NE(failures[static_cast<std::size_t>(rank)].find("closed its communicator after 3"),
+              std::string::npos)
         << failures[static_cast<std::size_t>(rank)];
 }
 

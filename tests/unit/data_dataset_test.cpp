@@ -59,6 +59,15 @@ Result<Manifest> manifest_of(const std::string& path) {
   return parse_manifest(read_bytes(path + "/manifest.json"), path);
 }
 
+/// Where chunk 0 of a shard begins; its other chunks follow without gaps.
+std::size_t values_offset(const std::string& path, std::size_t shard = 0) {
+  const Result<Manifest> manifest = manifest_of(path);
+  const std::string bytes = read_bytes(concat(path, "/", manifest->shards[shard].file));
+  IndexRow row;
+  std::memcpy(&row, bytes.data() + manifest->shards[shard].index_offset, sizeof row);
+  return row.offset;
+}
+
 /// Gives each shard's changed metadata the checksum that is right for it.
 void sign_shards(const std::string& path) {
   Result<Manifest> manifest = manifest_of(path);
@@ -134,14 +143,14 @@ TEST(Dataset, AnyFlippedBitOfAShardIsFound) {
   const std::string train = make_dataset(folder, 37);  // one shard, 3 chunks, the last padded
   const std::string shard = train + "/shard-00000.h5";
   const std::size_t bytes = fs::file_size(shard);
-  const Result<Manifest> manifest = manifest_of(train);
+  const std::size_t values = values_offset(train);
   const auto chunk_bytes = static_cast<std::size_t>(3 * 16 * image_bytes);
   ASSERT_EQ(fault_of(train), "");
   SplitMix64 random(11);
   for (int i = 0; i < 800; ++i) {
     // Half of the flips anywhere, half outside of the values, which are most of the file.
     std::size_t at = random.below(bytes);
-    while (i % 2 == 0 && at >= 2048 && at < 2048 + chunk_bytes) at = random.below(bytes);
+    while (i % 2 == 0 && at >= values && at < values + chunk_bytes) at = random.below(bytes);
     const int bit = static_cast<int>(random.below(8));
     flip(shard, at, bit);
     ASSERT_NE(fault_of(train), "") << "byte " << at << " bit " << bit;
@@ -156,8 +165,8 @@ TEST(Dataset, ACorruptChunkIsNamedWithBothChecksumsAndNoOtherIsTouched) {
   const Result<Dataset> dataset = Dataset::open(train);
   ASSERT_TRUE(dataset.ok());
   ASSERT_EQ(dataset->info().chunks, 7 + 7 + 4);
-  // Chunk 9 is the third of the second shard, whose chunks lie one after the other from byte 2048 on.
-  const std::size_t offset = 2048 + 2 * 16 * image_bytes;
+  // Chunk 9 is the third of the second shard.
+  const std::size_t offset = values_offset(train, 1) + 2 * 16 * image_bytes;
   flip(train + "/shard-00001.h5", offset + 99, 3);
   for (std::int64_t chunk = 0; chunk < dataset->info().chunks; ++chunk)
     EXPECT_EQ(dataset->read_chunk(chunk).ok(), chunk != 9) << chunk;
@@ -185,7 +194,7 @@ TEST(Dataset, AChunkThatIsRightAtTheSecondReadIsUsedAndReported) {
   const std::string good = read_bytes(shard);
   const Result<Dataset> dataset = Dataset::open(train);
   ASSERT_TRUE(dataset->read_chunk(0).ok());  // the file is open from here on
-  flip(shard, 2048 + 5, 0);
+  flip(shard, values_offset(train) + 5, 0);
   write_bytes(train + "/restored", good);
   fs::rename(train + "/restored", shard);
   last_log.clear();
@@ -216,17 +225,18 @@ TEST(Dataset, ManyShardsDoNotNeedManyDescriptors) {
 TEST(Verify, ListsFaultsOfAllShardsAndAtMostTen) {
   const TemporaryFolder folder;
   const std::string train = make_dataset(folder, 450);
-  flip(train + "/shard-00000.h5", 2048, 0);
-  flip(train + "/shard-00000.h5", 2048 + 3 * 16 * image_bytes, 0);
+  const std::size_t values = values_offset(train);  // shards 0 to 3 have the same shape
+  flip(train + "/shard-00000.h5", values, 0);
+  flip(train + "/shard-00000.h5", values + 3 * 16 * image_bytes, 0);
   fs::resize_file(train + "/shard-00002.h5", 5000);
   const Result<std::vector<std::string>> faults = verify_dataset(train);
   ASSERT_TRUE(faults.ok());
   ASSERT_EQ(faults->size(), 3U);
-  expect_part((*faults)[0], "shard-00000.h5: chunk 0 at byte 2048: its checksum is");
+  expect_part((*faults)[0], concat("shard-00000.h5: chunk 0 at byte ", values, ": its checksum is"));
   expect_part((*faults)[1], "shard-00000.h5: chunk 3 at byte");
   expect_part((*faults)[2], "shard-00002.h5: it has 5000 bytes");
   for (const char* shard : {"/shard-00001.h5", "/shard-00003.h5"})
-    for (std::size_t chunk = 0; chunk < 7; ++chunk) flip(train + shard, 2048 + chunk * 16 * image_bytes, 0);
+    for (std::size_t chunk = 0; chunk < 7; ++chunk) flip(train + shard, values + chunk * 16 * image_bytes, 0);
   EXPECT_EQ(verify_dataset(train)->size(), 10U);
   EXPECT_FALSE(verify_dataset(folder / "set").ok());
 }
@@ -260,6 +270,7 @@ TEST(Index, HostileRowsAreErrors) {
   const ShardEntry& entry = manifest->shards[0];
   const std::string shard = train + "/shard-00000.h5";
   const std::string good = read_bytes(shard);
+  const std::uint64_t first_offset = values_offset(train);
   const auto open_with = [&](std::size_t row, std::size_t column, std::uint64_t value) {
     std::string bad = good;
     std::memcpy(bad.data() + entry.index_offset + static_cast<std::int64_t>(row * 32 + column * 8), &value,
@@ -269,7 +280,7 @@ TEST(Index, HostileRowsAreErrors) {
   };
   for (const std::uint64_t offset : std::vector<std::uint64_t>{~0ULL, 1ULL << 63, 1ULL << 62, good.size()})
     expect_part(open_with(1, 0, offset), "chunk 1: the index puts it at byte ");
-  expect_part(open_with(1, 0, 2048), "before the end of the chunk before it");
+  expect_part(open_with(1, 0, first_offset), "before the end of the chunk before it");
   expect_part(open_with(0, 0, static_cast<std::uint64_t>(entry.labels_offset) - 12544 + 10),
               "chunk 0: it overlaps");
   expect_part(open_with(2, 1, 0), "chunk 2: the index says 0 stored and 12544 raw bytes");
@@ -376,7 +387,7 @@ TEST(Manifest, SignedHostileValuesNeverCrash) {
                                            "17592186044416"};
   const auto flat = nlohmann::ordered_json::parse(good).flatten();
   int opened = 0;
-  for (std::uint64_t seed = 0; seed < 4000; ++seed) {
+  for (std::uint64_t seed = 0; seed < 1500; ++seed) {
     SplitMix64 random(seed);
     auto document = flat;
     for (std::uint64_t i = 0; i <= seed % 3; ++i) {
@@ -389,8 +400,8 @@ TEST(Manifest, SignedHostileValuesNeverCrash) {
     write_bytes(train + "/manifest.json", sign(document.unflatten().dump(2)));
     opened += Dataset::open(train).ok() ? 1 : 0;
   }
-  EXPECT_GT(opened, 0);     // some changes are harmless: another mean, more classes
-  EXPECT_LT(opened, 2000);  // most are not
+  EXPECT_GT(opened, 0);    // some changes are harmless: another mean, more classes
+  EXPECT_LT(opened, 750);  // most are not
 }
 
 TEST(Skeleton, HoldsShardsOfManyGigabytes) {

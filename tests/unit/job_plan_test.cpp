@@ -86,6 +86,16 @@ TEST(Grains, AreSmallEnoughForAllRanksThatMayCome) {
   }
 }
 
+TEST(Grains, AreTheSameForSmallJobsOfAnySize) {
+  Job job;
+  job.batch.global = 256;
+  EXPECT_EQ(job_grain(job, 1), 4);  // as for four ranks: 256 / (16 * 4)
+  EXPECT_EQ(job_grain(job, 4), 4);
+  EXPECT_EQ(job_grain(job, 8), 2);
+  job.ranks.max = 2;
+  EXPECT_EQ(job_grain(job, 2), 8);
+}
+
 TEST(RankRange, ThreeRanksShareABatchOf256WithoutRounding) {
   const Shares shares = *equal_shares(64, 3);
   EXPECT_EQ(rank_range({512, 256}, 4, shares, 0), (PositionRange{512, 88}));

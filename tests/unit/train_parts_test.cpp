@@ -10,7 +10,8 @@ namespace {
 
 TEST(BucketLayout, CoversEveryParameterOnceInReverseOrder) {
   const std::vector<std::size_t> sizes = {100, 7, 5000, 1, 64, 33};
-  for (const std::size_t limit : {std::size_t{1}, std::size_t{128}, std::size_t{1000}, std::size_t{1} << 30}) {
+  for (const std::size_t limit :
+       {std::size_t{1}, std::size_t{128}, std::size_t{1000}, std::size_t{1} << 30}) {
     const BucketLayout layout = BucketLayout::make(sizes, 5, limit);
     std::size_t at = 0;
     std::size_t expected = sizes.size();
@@ -89,9 +90,11 @@ std::int64_t parameter_count(const std::string& kind, const ModelConfig& config)
   EXPECT_TRUE(model.ok());
   std::int64_t count = 0;
   for (const torch::Tensor& parameter : model.value()->module().parameters()) count += parameter.numel();
-  EXPECT_EQ(model.value()->forward(torch::zeros({2, config.sample_shape[0], config.sample_shape[1],
-                                                 config.sample_shape[2]})).sizes(),
-            (std::vector<std::int64_t>{2, config.classes}));
+  EXPECT_EQ(
+      model.value()
+          ->forward(torch::zeros({2, config.sample_shape[0], config.sample_shape[1], config.sample_shape[2]}))
+          .sizes(),
+      (std::vector<std::int64_t>{2, config.classes}));
   return count;
 }
 
@@ -106,12 +109,14 @@ TEST(Models, HaveTheParametersThatTheirDescriptionsSay) {
 TEST(Models, BadRequestsAreSentences) {
   const ModelConfig images{{1, 28, 28}, 10, {}};
   EXPECT_NE(make_model("cnm", images).error().message.find("no model \"cnm\""), std::string::npos);
-  EXPECT_NE(make_model("cnn", {{1, 28, 28}, 10, {{"widht", "3"}}}).error().message.find("no option \"widht\""),
-            std::string::npos);
+  EXPECT_NE(
+      make_model("cnn", {{1, 28, 28}, 10, {{"widht", "3"}}}).error().message.find("no option \"widht\""),
+      std::string::npos);
   EXPECT_FALSE(make_model("mlp", {{1, 28, 28}, 10, {{"hidden", "many"}}}).ok());
   EXPECT_FALSE(make_model("cnn", {{784}, 10, {}}).ok());
   EXPECT_EQ(load_plugin("/nowhere/libmine.so", images).error().code, ErrorCode::not_found);
-  EXPECT_NE(load_plugin("libtorch_cpu.so", images).error().message.find("./libtorch_cpu.so"), std::string::npos);
+  EXPECT_NE(load_plugin("libtorch_cpu.so", images).error().message.find("./libtorch_cpu.so"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -145,8 +145,8 @@ TEST(TensorMaker, NormalisesAsTheDatasetSays) {
   info.sample_shape = {1, 2, 2};
   info.sample_bytes = 4;
   SampleBatch batch;
-  batch.values = {std::byte{0}, std::byte{255}, std::byte{51}, std::byte{102}, std::byte{255},
-                  std::byte{0}, std::byte{0},   std::byte{0}};
+  batch.values = {std::byte{0},   std::byte{255}, std::byte{51}, std::byte{102},
+                  std::byte{255}, std::byte{0},   std::byte{0},  std::byte{0}};
   batch.labels = {3, 8};
   const Batch made = TensorMaker(info, 0.2, 0.4).make(batch, 0, 2);
   EXPECT_EQ(made.inputs.sizes(), (std::vector<std::int64_t>{2, 1, 2, 2}));

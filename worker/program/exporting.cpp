@@ -62,11 +62,13 @@ Status export_model(const StartMessage& start) {
   try {
     PACELINE_ASSIGN(const TrainedModel trained, load_trained_model(start));
     const std::vector<NamedWeight> weights = weights_of(trained.model->module());
-    if (start.export_format == "safetensors") return save_safetensors(start.export_path, weights, trained.input);
+    if (start.export_format == "safetensors")
+      return save_safetensors(start.export_path, weights, trained.input);
     if (start.export_format == "pickle") return write_file_atomically(start.export_path, pickle_of(weights));
     if (start.export_format == "torchscript")
       return write_file_atomically(start.export_path, torchscript_of(*trained.model, trained.input));
-    return Error{ErrorCode::invalid_argument, concat("there is no export format \"", start.export_format, "\"")};
+    return Error{ErrorCode::invalid_argument,
+                 concat("there is no export format \"", start.export_format, "\"")};
   } catch (const std::exception& exception) {
     return Error{ErrorCode::internal, concat("cannot export the model: ", exception.what())};
   }

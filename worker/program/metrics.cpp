@@ -25,7 +25,8 @@ Percentiles TimeSeries::percentiles_ms() const {
   std::vector<float> sorted = values_ms_;
   std::ranges::sort(sorted);
   const auto at = [&](double fraction) {
-    return static_cast<double>(sorted[static_cast<std::size_t>(fraction * static_cast<double>(sorted.size() - 1))]);
+    return static_cast<double>(
+        sorted[static_cast<std::size_t>(fraction * static_cast<double>(sorted.size() - 1))]);
   };
   return {at(0.5), at(0.9), at(0.99)};
 }

@@ -65,7 +65,9 @@ Result<std::unique_ptr<Model>> build_model(const Job& job, const InputSpec& inpu
   return make_model(job.model.kind, config);
 }
 
-std::string model_path(const std::string& run_dir) { return concat(run_dir, "/model.safetensors"); }
+std::string model_path(const std::string& run_dir) {
+  return concat(run_dir, "/model.safetensors");
+}
 
 Result<TrainedModel> load_trained_model(const StartMessage& start) {
   TrainedModel trained;
@@ -86,7 +88,8 @@ Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, c
   // Ranks without a grain have nothing to do, and still take part in the sum.
   const std::int64_t grains = grain_count(info.samples, eval_grain_samples);
   Shares shares(static_cast<std::size_t>(communicator.size()), 0);
-  for (std::int64_t grain = 0; grain < grains; ++grain) ++shares[static_cast<std::size_t>(grain % communicator.size())];
+  for (std::int64_t grain = 0; grain < grains; ++grain)
+    ++shares[static_cast<std::size_t>(grain % communicator.size())];
   const PositionRange part = rank_range({0, info.samples}, eval_grain_samples, shares, communicator.rank());
   const std::int64_t micro =
       job.batch.micro > 0 ? std::min(job.batch.micro, eval_pass_samples) : eval_pass_samples;

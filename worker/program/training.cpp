@@ -244,7 +244,8 @@ Status Training::listen_to_agent() {
 /// Collective: all ranks must have the same bits.
 Status Training::agree_on_weights(const std::string& sha256) {
   std::int64_t word = 0;  // the hash's first 60 bits
-  for (const char digit : sha256.substr(0, 15)) word = word * 16 + (digit <= '9' ? digit - '0' : digit - 'a' + 10);
+  for (const char digit : sha256.substr(0, 15))
+    word = word * 16 + (digit <= '9' ? digit - '0' : digit - 'a' + 10);
   std::int64_t ends[2] = {word, -word};
   PACELINE_TRY(communicator_.all_reduce(ends, 2, DataType::i64, ReduceOp::min));
   if (ends[0] != -ends[1])

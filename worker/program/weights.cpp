@@ -101,7 +101,8 @@ Result<InputSpec> input_spec_from(std::string_view file) {
     input.standard_deviation = values.at("standard_deviation").get<double>();
     return input;
   } catch (const json::exception&) {
-    return Error{ErrorCode::corrupt, "it does not say what its model takes in: it was not written by Paceline"};
+    return Error{ErrorCode::corrupt,
+                 "it does not say what its model takes in: it was not written by Paceline"};
   }
 }
 
@@ -118,7 +119,9 @@ std::string weights_sha256(const std::vector<NamedWeight>& weights) {
   const std::unique_ptr<EVP_MD_CTX, decltype(&::EVP_MD_CTX_free)> context(::EVP_MD_CTX_new(),
                                                                           &::EVP_MD_CTX_free);
   ::EVP_DigestInit_ex(context.get(), ::EVP_sha256(), nullptr);
-  const auto add = [&](std::string_view bytes) { ::EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()); };
+  const auto add = [&](std::string_view bytes) {
+    ::EVP_DigestUpdate(context.get(), bytes.data(), bytes.size());
+  };
   for (const NamedWeight& weight : weights) {
     add(concat(weight.name, " ", weight.tensor.sizes(), "\n"));
     add(bytes_of(weight.tensor.contiguous()));
@@ -141,13 +144,13 @@ Status save_safetensors(const std::string& path, const std::vector<NamedWeight>&
   for (const NamedWeight& weight : weights) {
     const std::string type = safetensors_type(weight.tensor.scalar_type());
     if (type.empty())
-      return Error{ErrorCode::unsupported, concat("cannot save ", weight.name, " of type ", weight.tensor.toString())};
+      return Error{ErrorCode::unsupported,
+                   concat("cannot save ", weight.name, " of type ", weight.tensor.toString())};
     const std::size_t begin = data.size();
     const torch::Tensor dense = weight.tensor.contiguous();
     data += bytes_of(dense);
-    header[weight.name] = {{"dtype", type},
-                           {"shape", weight.tensor.sizes().vec()},
-                           {"data_offsets", {begin, data.size()}}};
+    header[weight.name] = {
+        {"dtype", type}, {"shape", weight.tensor.sizes().vec()}, {"data_offsets", {begin, data.size()}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the values are aligned

@@ -6,12 +6,14 @@ namespace {
 // A cache line of f32: no two parameters, and no two ranks' parts of a sum, share one.
 constexpr std::size_t grid = 16;
 
-std::size_t round_up(std::size_t elements) { return (elements + grid - 1) / grid * grid; }
+std::size_t round_up(std::size_t elements) {
+  return (elements + grid - 1) / grid * grid;
+}
 
 }  // namespace
 
-BucketLayout BucketLayout::make(const std::vector<std::size_t>& parameter_elements,
-                                std::size_t tail_elements, std::size_t bucket_elements) {
+BucketLayout BucketLayout::make(const std::vector<std::size_t>& parameter_elements, std::size_t tail_elements,
+                                std::size_t bucket_elements) {
   BucketLayout layout;
   const std::size_t count = parameter_elements.size();
   layout.offset.resize(count);

@@ -18,11 +18,11 @@ struct BucketLayout {
     std::size_t end = 0;
     std::vector<std::size_t> parameters;  ///< indices, in the order in which they lie
   };
-  std::vector<std::size_t> offset;            ///< of parameter i, in elements
-  std::vector<std::size_t> bucket_of;         ///< of parameter i
-  std::vector<Bucket> buckets;                ///< ascending and contiguous
-  std::size_t tail = 0;                       ///< offset of the tail
-  std::size_t elements = 0;                   ///< in all, tail included
+  std::vector<std::size_t> offset;     ///< of parameter i, in elements
+  std::vector<std::size_t> bucket_of;  ///< of parameter i
+  std::vector<Bucket> buckets;         ///< ascending and contiguous
+  std::size_t tail = 0;                ///< offset of the tail
+  std::size_t elements = 0;            ///< in all, tail included
 
   [[nodiscard]] static BucketLayout make(const std::vector<std::size_t>& parameter_elements,
                                          std::size_t tail_elements, std::size_t bucket_elements);

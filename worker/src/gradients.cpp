@@ -16,12 +16,13 @@ Gradients::Gradients(Communicator& communicator, std::vector<torch::Tensor> para
     : communicator_(communicator),
       parameters_(std::move(parameters)),
       names_(std::move(names)),
-      layout_(std::move(layout)) {}
+      layout_(std::move(layout)) {
+}
 
 Result<std::unique_ptr<Gradients>> Gradients::make(Communicator& communicator,
                                                    std::vector<torch::Tensor> parameters,
                                                    std::vector<std::string> names, std::size_t tail_elements,
-                                                   std::size_t bucket_elements) {
+                                                   torch::MemoryFormat images, std::size_t bucket_elements) {
   std::vector<std::size_t> sizes;
   for (const torch::Tensor& parameter : parameters)
     sizes.push_back(static_cast<std::size_t>(parameter.numel()));
@@ -32,15 +33,15 @@ Result<std::unique_ptr<Gradients>> Gradients::make(Communicator& communicator,
   gradients->data_ = reinterpret_cast<float*>(gradients->buffer_.data());
   for (std::size_t i = 0; i < gradients->parameters_.size(); ++i)
     gradients->views_.push_back(place_in_flat_memory(gradients->data_ + gradients->layout_.offset[i],
-                                                     gradients->parameters_[i].sizes()));
+                                                     gradients->parameters_[i].sizes(), images));
   gradients->attach_hooks();
   return gradients;
 }
 
 Gradients::~Gradients() {
   for (std::size_t i = 0; i < accumulators_.size(); ++i) accumulators_[i]->del_post_hook(hooks_[i]);
-  for (Work& work : works_) [[maybe_unused]]
-    const Status ended = work.wait();  // nobody may write to memory that is gone
+  for (Work& work : works_)
+    [[maybe_unused]] const Status ended = work.wait();  // nobody may write to memory that is gone
 }
 
 void Gradients::attach_hooks() {
@@ -77,7 +78,8 @@ void Gradients::deliver(std::size_t i) {
   const torch::Tensor gradient = std::exchange(parameters_[i].mutable_grad(), torch::Tensor());
   if (!gradient.defined()) return;
   if (gradient.is_sparse()) {
-    complaint_ = concat("the gradient of ", names_[i], " is sparse: use a dense one (for an embedding sparse(false))");
+    complaint_ =
+        concat("the gradient of ", names_[i], " is sparse: use a dense one (for an embedding sparse(false))");
     return;
   }
   if (delivered_[i])
@@ -90,7 +92,9 @@ void Gradients::deliver(std::size_t i) {
   complete(layout_.bucket_of[i]);
 }
 
-void Gradients::finish_tail() { complete(layout_.buckets.size() - 1); }
+void Gradients::finish_tail() {
+  complete(layout_.buckets.size() - 1);
+}
 
 /// One thing less is missing in `bucket`; starts all buckets whose turn it is.
 void Gradients::complete(std::size_t bucket) {

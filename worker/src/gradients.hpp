@@ -21,11 +21,9 @@ namespace paceline {
 /// the same for all ranks.
 class Gradients {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Gradients>> make(Communicator& communicator,
-                                                               std::vector<torch::Tensor> parameters,
-                                                               std::vector<std::string> names,
-                                                               std::size_t tail_elements,
-                                                               std::size_t bucket_elements);
+  [[nodiscard]] static Result<std::unique_ptr<Gradients>> make(
+      Communicator& communicator, std::vector<torch::Tensor> parameters, std::vector<std::string> names,
+      std::size_t tail_elements, torch::MemoryFormat images, std::size_t bucket_elements);
   ~Gradients();
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;
@@ -58,7 +56,7 @@ class Gradients {
   std::vector<std::string> names_;
   BucketLayout layout_;
   SharedBuffer buffer_;
-  float* data_ = nullptr;  // buffer_'s
+  float* data_ = nullptr;             // buffer_'s
   std::vector<torch::Tensor> views_;  // of every parameter's place, in its shape
   // LibTorch holds these weakly: a hook fires only as long as someone keeps its node.
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;

@@ -45,8 +45,8 @@ class Mlp final : public SequentialModel {
     if (hidden < 1) throw std::invalid_argument("model.hidden must be at least 1");
     std::int64_t inputs = 1;
     for (const std::int64_t extent : config.sample_shape) inputs *= extent;
-    network_ = nn::Sequential(nn::Flatten(), nn::Linear(inputs, hidden), nn::ReLU(), nn::Linear(hidden, hidden),
-                              nn::ReLU(), nn::Linear(hidden, config.classes));
+    network_ = nn::Sequential(nn::Flatten(), nn::Linear(inputs, hidden), nn::ReLU(),
+                              nn::Linear(hidden, hidden), nn::ReLU(), nn::Linear(hidden, config.classes));
   }
 };
 
@@ -64,8 +64,8 @@ class ResidualBlockImpl : public nn::Module {
     bn2_ = register_module("bn2", nn::BatchNorm2d(out));
     if (stride != 1 || in != out)
       downsample_ = register_module(
-          "downsample",
-          nn::Sequential(nn::Conv2d(nn::Conv2dOptions(in, out, 1).stride(stride).bias(false)), nn::BatchNorm2d(out)));
+          "downsample", nn::Sequential(nn::Conv2d(nn::Conv2dOptions(in, out, 1).stride(stride).bias(false)),
+                                       nn::BatchNorm2d(out)));
   }
   torch::Tensor forward(const torch::Tensor& x) {
     torch::Tensor y = torch::relu(bn1_->forward(conv1_->forward(x)));
@@ -82,8 +82,8 @@ class ResidualBlockImpl : public nn::Module {
 };
 TORCH_MODULE(ResidualBlock);
 
-/// ResNet-18 for small images: a 3x3 stem of stride 1 and no pooling before the blocks, as is usual for 32x32.
-/// Smaller images are padded to 32x32.
+/// ResNet-18 for small images: a 3x3 stem of stride 1 and no pooling before the blocks, as is usual for
+/// 32x32. Smaller images are padded to 32x32.
 class ResNet18Impl : public nn::Module {
  public:
   ResNet18Impl(std::int64_t channels, std::int64_t classes, std::int64_t width) {
@@ -162,11 +162,13 @@ Result<std::unique_ptr<Model>> make_model(const std::string& name, const ModelCo
     if (kind.name != name) continue;
     for (const auto& [option, value] : config.options)
       if (std::ranges::find(kind.options, option) == kind.options.end())
-        return Error{ErrorCode::invalid_argument, concat("the model ", name, " has no option \"", option, "\"")};
+        return Error{ErrorCode::invalid_argument,
+                     concat("the model ", name, " has no option \"", option, "\"")};
     try {
       return kind.make(config);
     } catch (const std::exception& exception) {
-      return Error{ErrorCode::invalid_argument, concat("the model ", name, " can't be made: ", exception.what())};
+      return Error{ErrorCode::invalid_argument,
+                   concat("the model ", name, " can't be made: ", exception.what())};
     }
   }
   return Error{ErrorCode::invalid_argument, concat("there is no model \"", name, "\"")};

@@ -55,6 +55,7 @@ class Trainer::Impl {
       : communicator_(communicator),
         model_(model),
         options_(options),
+        images_(image_format(model.module())),
         normalization_(model.module()) {}
 
   [[nodiscard]] Status prepare();
@@ -75,9 +76,10 @@ class Trainer::Impl {
   Communicator& communicator_;
   Model& model_;
   TrainerOptions options_;
+  torch::MemoryFormat images_;
   NormalizationStatistics normalization_;
   std::unique_ptr<Gradients> gradients_;
-  torch::Tensor flat_parameters_;  // places as in the gradients' layout
+  torch::Tensor flat_parameters_;         // places as in the gradients' layout
   std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
   std::int64_t parameter_elements_ = 0;
 };
@@ -92,7 +94,7 @@ Status Trainer::Impl::prepare() {
     parameter_elements_ += parameter.tensor.numel();
   }
   PACELINE_ASSIGN(gradients_,
-                  Gradients::make(communicator_, tensors, names, figures + normalization_.elements(),
+                  Gradients::make(communicator_, tensors, names, figures + normalization_.elements(), images_,
                                   static_cast<std::size_t>(options_.bucket_bytes) / sizeof(float)));
   PACELINE_TRY(take_over_parameters(parameters));
   return share_state_of_rank_0();
@@ -108,7 +110,8 @@ Status Trainer::Impl::take_over_parameters(const std::vector<NamedTensor>& param
     torch::Tensor tensor = parameters[i].tensor;
     const auto begin = layout.offset[i];
     const auto size = static_cast<std::size_t>(tensor.numel());
-    const torch::Tensor place = place_in_flat_memory(flat_parameters_.data_ptr<float>() + begin, tensor.sizes());
+    const torch::Tensor place =
+        place_in_flat_memory(flat_parameters_.data_ptr<float>() + begin, tensor.sizes(), images_);
     place.copy_(tensor);
     tensor.set_data(place);
     if (options_.optimizer.decay_norms_and_biases || tensor.dim() >= 2)
@@ -130,8 +133,8 @@ Status Trainer::Impl::share_state_of_rank_0() {
     torch::Tensor bytes = torch::zeros({static_cast<std::int64_t>((tensor.nbytes() + 3) / 4)}, torch::kInt);
     const torch::Tensor dense = tensor.contiguous();
     std::memcpy(bytes.data_ptr(), dense.data_ptr(), dense.nbytes());
-    PACELINE_TRY(communicator_.broadcast(bytes.data_ptr(), static_cast<std::size_t>(bytes.numel()),
-                                         DataType::i32, 0));
+    PACELINE_TRY(
+        communicator_.broadcast(bytes.data_ptr(), static_cast<std::size_t>(bytes.numel()), DataType::i32, 0));
     const torch::Tensor received = torch::empty_like(dense);
     std::memcpy(received.data_ptr(), bytes.data_ptr(), received.nbytes());
     tensor.copy_(received);
@@ -163,8 +166,7 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::internal,
-                 concat("step ", spec.step, ": the model failed: ", exception.what())};
+    return Error{ErrorCode::internal, concat("step ", spec.step, ": the model failed: ", exception.what())};
   }
   if (passes.empty()) gradients_->finish_tail();
   return gradients_->finish_local();
@@ -174,13 +176,14 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
   const auto samples = pass.batch.inputs.size(0);
   const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
   torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
-  Outcome outcome = model_.loss({in_best_format(pass.batch.inputs), pass.batch.targets});
+  Outcome outcome = model_.loss({in_format(pass.batch.inputs, images_), pass.batch.targets});
   const torch::Tensor loss = outcome.loss * scale;
   std::span<float> tail = gradients_->tail();
   tail[loss_figure] += loss.item<float>();
   tail[correct_figure] += static_cast<float>(outcome.correct) * scale;
   tail[sample_figure] += static_cast<float>(samples) * scale;
-  normalization_.collect(tail.subspan(figures, normalization_.elements()), static_cast<float>(samples) * scale);
+  normalization_.collect(tail.subspan(figures, normalization_.elements()),
+                         static_cast<float>(samples) * scale);
   if (last) {
     gradients_->finish_tail();
     gradients_->begin_last_pass();
@@ -192,10 +195,12 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
 Result<bool> Trainer::Impl::commit(const StepSpec& spec) {
   const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
   Vote vote{1, plan, -plan, spec.stop ? -1 : 0};
-  PACELINE_TRY(communicator_.all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
+  PACELINE_TRY(
+      communicator_.all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
   if (vote.plan_least != -vote.plan_greatest_negated)
     return Error{ErrorCode::mismatch,
-                 concat("step ", spec.step, ": the ranks do not cut the step in the same way: they must have the "
+                 concat("step ", spec.step,
+                        ": the ranks do not cut the step in the same way: they must have the "
                         "same job file, dataset and shares")};
   PACELINE_ASSERT(vote.reduced == 1, "no rank votes before its buckets are reduced");
   return vote.stop_negated != 0;
@@ -208,9 +213,9 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
   outcome.accuracy = tail[correct_figure];
   // Rounding apart the samples of all passes are the global batch; a plan that lost some would show here.
   if (std::abs(tail[sample_figure] - 1.0F) > 1e-3F)
-    return Error{ErrorCode::mismatch,
-                 concat("step ", spec.step, ": the ranks together had ", tail[sample_figure] * static_cast<float>(spec.global_samples),
-                        " samples where the step has ", spec.global_samples)};
+    return Error{ErrorCode::mismatch, concat("step ", spec.step, ": the ranks together had ",
+                                             tail[sample_figure] * static_cast<float>(spec.global_samples),
+                                             " samples where the step has ", spec.global_samples)};
   if (!std::isfinite(outcome.loss))
     return Error{ErrorCode::invalid_argument,
                  concat("the loss is not finite at step ", spec.step,
@@ -232,7 +237,8 @@ void Trainer::Impl::prepare_evaluation() {
   model_.module().eval();
 }
 
-Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
+}
 Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 Trainer::~Trainer() = default;
@@ -250,19 +256,26 @@ Result<Trainer> Trainer::make(Communicator& communicator, Model& model, TrainerO
 Result<StepOutcome> Trainer::step(const StepSpec& spec, std::span<const Pass> passes) {
   return impl_->step(spec, passes);
 }
-void Trainer::prepare_evaluation() { impl_->prepare_evaluation(); }
-std::int64_t Trainer::parameters() const noexcept { return impl_->parameters(); }
-int Trainer::buckets() const noexcept { return impl_->buckets(); }
+void Trainer::prepare_evaluation() {
+  impl_->prepare_evaluation();
+}
+std::int64_t Trainer::parameters() const noexcept {
+  return impl_->parameters();
+}
+int Trainer::buckets() const noexcept {
+  return impl_->buckets();
+}
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,
                             const std::function<Result<Batch>()>& next) {
   double sums[3] = {};  // loss, correct, samples: whole numbers but for the loss, exact in f64
   try {
     const torch::NoGradGuard no_grad;
+    const torch::MemoryFormat images = image_format(model.module());
     while (true) {
       PACELINE_ASSIGN(const Batch batch, next());
       if (!batch.inputs.defined()) break;
-      const Outcome outcome = model.loss({in_best_format(batch.inputs), batch.targets});
+      const Outcome outcome = model.loss({in_format(batch.inputs, images), batch.targets});
       sums[0] += outcome.loss.item<double>();
       sums[1] += static_cast<double>(outcome.correct);
       sums[2] += static_cast<double>(batch.inputs.size(0));

@@ -60,9 +60,9 @@ struct CommunicatorOptions {
 
 /// What the ranks found out about each other.
 struct Topology {
-  std::vector<std::string> nodes;   ///< names, in the order of their first rank
-  std::vector<int> node_of_rank;    ///< index into `nodes`
-  std::vector<int> local_ranks;     ///< ranks on this rank's node, ascending
+  std::vector<std::string> nodes;  ///< names, in the order of their first rank
+  std::vector<int> node_of_rank;   ///< index into `nodes`
+  std::vector<int> local_ranks;    ///< ranks on this rank's node, ascending
   /// For people, one line per node.
   [[nodiscard]] std::string describe() const;
 };
@@ -135,7 +135,8 @@ class Communicator {
   [[nodiscard]] Status all_reduce(void* data, std::size_t count, DataType type, ReduceOp op = ReduceOp::sum);
   /// Every rank's `data` becomes root's.
   [[nodiscard]] Status broadcast(void* data, std::size_t count, DataType type, int root);
-  /// `data` holds size() blocks of `count` elements. Each rank fills block rank() before; all are there after.
+  /// `data` holds size() blocks of `count` elements. Each rank fills block rank() before; all are there
+  /// after.
   [[nodiscard]] Status all_gather(void* data, std::size_t count, DataType type);
   /// Returns when every rank has called it.
   [[nodiscard]] Status barrier();

@@ -104,8 +104,9 @@ Status same_user(int socket) {
 }
 
 Error blame(Error error, int rank, const std::string& doing) {
-  return {error.code, concat(doing, " rank ", rank, ", which says it is on this node: ", error.message,
-                             " (if it is not, set PACELINE_NODE to a different name there)"),
+  return {error.code,
+          concat(doing, " rank ", rank, ", which says it is on this node: ", error.message,
+                 " (if it is not, set PACELINE_NODE to a different name there)"),
           rank};
 }
 
@@ -149,7 +150,8 @@ Result<Handshake> Handshake::connect(const Layout& layout, const LocalListener& 
   const auto own = static_cast<std::size_t>(layout.local_index());
   for (std::size_t i = 0; i < own; ++i) {
     const int rank = handshake.ranks_[i];
-    auto socket = connect_locally(roster[static_cast<std::size_t>(rank)].local_socket, layout.rank(), patience);
+    auto socket =
+        connect_locally(roster[static_cast<std::size_t>(rank)].local_socket, layout.rank(), patience);
     if (!socket.ok()) return blame(std::move(socket).error(), rank, "cannot share memory with");
     handshake.peers_[i] = std::move(*socket);
   }

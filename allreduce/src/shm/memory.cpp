@@ -37,7 +37,8 @@ Status populate(std::byte* data, std::size_t bytes, int descriptor) {
 }  // namespace
 
 Memory::Memory(Memory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {
+}
 
 Memory& Memory::operator=(Memory&& other) noexcept {
   std::swap(data_, other.data_);
@@ -64,7 +65,7 @@ Result<Memory> Memory::create(std::size_t bytes, UniqueFd& descriptor) {
 }
 
 Result<Memory> Memory::map(const UniqueFd& descriptor, std::size_t bytes) {
-  struct stat facts{};
+  struct stat facts {};
   if (::fstat(descriptor.get(), &facts) != 0) return system_error("cannot look at a peer's shared memory");
   const int seals = ::fcntl(descriptor.get(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || static_cast<std::size_t>(facts.st_size) != bytes)

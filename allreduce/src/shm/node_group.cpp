@@ -57,7 +57,8 @@ struct alignas(128) NodeGroup::RankBlock {
 NodeGroup::NodeGroup(const Layout& layout, Handshake handshake, Duration spin, AbortSignal& abort)
     : layout_(layout), handshake_(std::move(handshake)), spin_(spin), abort_(abort) {
   // Spinning where others need the core to make progress only delays them.
-  if (static_cast<unsigned>(layout.local_size()) > std::thread::hardware_concurrency()) spin_ = Duration::zero();
+  if (static_cast<unsigned>(layout.local_size()) > std::thread::hardware_concurrency())
+    spin_ = Duration::zero();
 }
 
 NodeGroup::~NodeGroup() = default;
@@ -86,8 +87,7 @@ Result<std::shared_ptr<NodeGroup>> NodeGroup::make(const Layout& layout, Handsha
 }
 
 NodeGroup::RankBlock& NodeGroup::block(int peer) const {
-  return *std::launder(
-      reinterpret_cast<RankBlock*>(control_.memory[static_cast<std::size_t>(peer)].data()));
+  return *std::launder(reinterpret_cast<RankBlock*>(control_.memory[static_cast<std::size_t>(peer)].data()));
 }
 
 void NodeGroup::ring_doorbells() {
@@ -165,7 +165,9 @@ Status NodeGroup::await_offers(const Deadline& deadline, bool may_spin) {
   return {};
 }
 
-const Location& NodeGroup::offered_location(int peer) const { return block(peer).slots[turn_ & 1].location; }
+const Location& NodeGroup::offered_location(int peer) const {
+  return block(peer).slots[turn_ & 1].location;
+}
 
 std::span<const std::byte> NodeGroup::offered_payload(int peer, std::size_t bytes) const {
   return {block(peer).slots[turn_ & 1].payload, bytes};
@@ -185,7 +187,9 @@ Status NodeGroup::await_finished_by_all(const Deadline& deadline, bool may_spin)
   return wait_until(laggard, deadline, may_spin, "finish its part");
 }
 
-std::byte* NodeGroup::own_outcome() { return block(index()).slots[turn_ & 1].outcome; }
+std::byte* NodeGroup::own_outcome() {
+  return block(index()).slots[turn_ & 1].outcome;
+}
 
 Result<const std::byte*> NodeGroup::await_outcome(int peer, const Deadline& deadline, bool may_spin) {
   const auto laggard = [this, peer] {
@@ -223,7 +227,8 @@ Location NodeGroup::locate(const void* data, std::size_t bytes) const {
   const auto* at = static_cast<const std::byte*>(data);
   for (const Allocation& allocation : allocations_) {
     const Memory& own = allocation.memory[static_cast<std::size_t>(index())];
-    if (at >= own.data() && bytes <= own.bytes() && at - own.data() <= static_cast<std::ptrdiff_t>(own.bytes() - bytes))
+    if (at >= own.data() && bytes <= own.bytes() &&
+        at - own.data() <= static_cast<std::ptrdiff_t>(own.bytes() - bytes))
       return {allocation.id, static_cast<std::uint64_t>(at - own.data()), true};
   }
   return {};

@@ -25,7 +25,7 @@ inline constexpr std::size_t staging_bytes = std::size_t{4} << 20;
 struct Location {
   std::uint32_t allocation = 0;  ///< counts allocations of this group; all ranks count alike
   std::uint64_t offset = 0;
-  bool shared = false;           ///< false: the data is in memory of the caller's own
+  bool shared = false;  ///< false: the data is in memory of the caller's own
 };
 
 /// The role within a node: ranks that can see each other's memory and tell each other when it is ready.
@@ -77,8 +77,8 @@ class NodeGroup {
 
   NodeGroup(const Layout& layout, Handshake handshake, Duration spin, AbortSignal& abort);
   [[nodiscard]] RankBlock& block(int peer) const;
-  [[nodiscard]] Status wait_until(const std::function<int()>& laggard, const Deadline& deadline, bool may_spin,
-                                  const char* what);
+  [[nodiscard]] Status wait_until(const std::function<int()>& laggard, const Deadline& deadline,
+                                  bool may_spin, const char* what);
   void ring_doorbells();
   [[nodiscard]] const Allocation* find(std::uint32_t id) const;
 

@@ -52,7 +52,8 @@ Status advance_sending(Transfer& t) {
 
 Status check_header(const wire::DataHeader& got, const wire::DataHeader& expected, int rank, int peer) {
   if (got.magic != expected.magic)
-    return Error{ErrorCode::corrupt, concat("rank ", peer, " sent bytes that are not Paceline's protocol"), peer};
+    return Error{ErrorCode::corrupt, concat("rank ", peer, " sent bytes that are not Paceline's protocol"),
+                 peer};
   if (got.generation != expected.generation)
     return Error{ErrorCode::mismatch,
                  concat("rank ", peer, " sent a message of generation ", got.generation, ", this is ",
@@ -72,8 +73,8 @@ Status check_header(const wire::DataHeader& got, const wire::DataHeader& expecte
 Status advance_receiving(Transfer& t, const wire::DataHeader& expected, int rank) {
   while (!t.complete()) {
     const bool in_header = t.done < sizeof t.header;
-    std::byte* at = in_header ? reinterpret_cast<std::byte*>(&t.header) + t.done
-                              : t.bytes + (t.done - sizeof t.header);
+    std::byte* at =
+        in_header ? reinterpret_cast<std::byte*>(&t.header) + t.done : t.bytes + (t.done - sizeof t.header);
     const std::size_t left = (in_header ? sizeof t.header : sizeof t.header + t.size) - t.done;
     const ssize_t got = ::recv(t.fd, at, left, 0);
     if (got == 0) return broken(t.peer, "its process ended or its connection was closed");
@@ -194,7 +195,8 @@ Result<std::unique_ptr<BetweenNodes>> make_links(const Layout& layout, const std
   while (!awaited.empty()) {
     auto connection = accept_from(data_listener.get(), patience);
     if (!connection.ok()) {
-      Error error = connection.error().with_context(concat("waiting for the connection of rank ", awaited[0]));
+      Error error =
+          connection.error().with_context(concat("waiting for the connection of rank ", awaited[0]));
       if (error.rank < 0) error.rank = awaited[0];
       return error;
     }

@@ -103,8 +103,9 @@ Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port) {
     const int code = errno;
     last = system_error(concat("cannot listen on ", host, " port ", port), code);
     if (code == EADDRINUSE)
-      last = {ErrorCode::already_exists,
-              concat("port ", port, " on ", host, " is taken by another program: choose another, or 0 for any")};
+      last = {
+          ErrorCode::already_exists,
+          concat("port ", port, " on ", host, " is taken by another program: choose another, or 0 for any")};
   }
   return last;
 }
@@ -202,9 +203,9 @@ Result<Frame> receive_frame(int connection, std::uint32_t most_bytes, const Pati
   std::memcpy(&header, raw, sizeof raw);
   if (header.magic != wire::magic) return Error{ErrorCode::corrupt, "it does not speak Paceline's protocol"};
   if (header.version != wire::version)
-    return Error{ErrorCode::unsupported, concat("it speaks version ", header.version,
-                                                " of the protocol, this program ", wire::version,
-                                                ": use the same Paceline on all nodes")};
+    return Error{ErrorCode::unsupported,
+                 concat("it speaks version ", header.version, " of the protocol, this program ",
+                        wire::version, ": use the same Paceline on all nodes")};
   if (header.bytes > most_bytes) return Error{ErrorCode::corrupt, "it sent a message that is too long"};
   Frame frame{static_cast<wire::FrameType>(header.type), std::string(header.bytes, '\0')};
   PACELINE_TRY(receive_exactly(connection, frame.payload.data(), frame.payload.size(), patience));

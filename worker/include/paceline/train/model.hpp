@@ -22,13 +22,13 @@ struct Batch {
 
 /// What a model made of a batch.
 struct Outcome {
-  torch::Tensor loss;  ///< scalar: the *sum* over the samples, so that batches of any size add up
+  torch::Tensor loss;        ///< scalar: the *sum* over the samples, so that batches of any size add up
   std::int64_t correct = 0;  ///< samples predicted right
 };
 
 /// What a model is told when it is made.
 struct ModelConfig {
-  std::vector<std::int64_t> sample_shape;      ///< e.g. {1, 28, 28}
+  std::vector<std::int64_t> sample_shape;  ///< e.g. {1, 28, 28}
   std::int64_t classes = 0;
   std::map<std::string, std::string> options;  ///< the job file's `model:` keys other than kind and plugin
 

@@ -11,13 +11,13 @@ enum class OptimizerKind { sgd, adamw };
 
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::sgd;
-  double momentum = 0;      ///< sgd
-  bool nesterov = false;    ///< sgd
-  double weight_decay = 0;  ///< sgd: added to the gradient; adamw: decoupled from it
+  double momentum = 0;                  ///< sgd
+  bool nesterov = false;                ///< sgd
+  double weight_decay = 0;              ///< sgd: added to the gradient; adamw: decoupled from it
   bool decay_norms_and_biases = false;  ///< else tensors of fewer than two dimensions are not decayed
-  double beta1 = 0.9;       ///< adamw
-  double beta2 = 0.999;     ///< adamw
-  double epsilon = 1e-8;    ///< adamw
+  double beta1 = 0.9;                   ///< adamw
+  double beta2 = 0.999;                 ///< adamw
+  double epsilon = 1e-8;                ///< adamw
 };
 
 /// SGD with momentum (Sutskever et al. 2013, in PyTorch's form) or AdamW (Loshchilov and Hutter 2019) on flat

@@ -42,11 +42,11 @@ struct StepSpec {
 
 /// The same on every rank, times apart.
 struct StepOutcome {
-  double loss = 0;          ///< mean over the global batch
-  double accuracy = 0;      ///< fraction
-  double gradient_norm = 0; ///< of the mean loss's gradient, over all parameters
-  bool stop = false;        ///< some rank wants to leave
-  Duration exposed{};       ///< of the reduction: waiting after backward had ended, commit included
+  double loss = 0;           ///< mean over the global batch
+  double accuracy = 0;       ///< fraction
+  double gradient_norm = 0;  ///< of the mean loss's gradient, over all parameters
+  bool stop = false;         ///< some rank wants to leave
+  Duration exposed{};        ///< of the reduction: waiting after backward had ended, commit included
 };
 
 /// A model, its gradients in buckets that the ranks of a node share, and the optimizer on flat memory.
