@@ -70,6 +70,7 @@ struct MessageFields<ProgressMessage> {
     a.integer("epoch", m.epoch, 0, most_integer);
     a.integer("epochs", m.epochs, 0, most_integer);
     a.field("loss", m.loss);
+    a.field("epoch_loss", m.epoch_loss);
     a.field("samples_per_second", m.samples_per_second);
     a.field("seconds_left", m.seconds_left);
   }

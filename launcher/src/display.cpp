@@ -89,13 +89,6 @@ void Display::progress(const ProgressMessage& message, Instant now) {
   // An epoch ends with its evaluation's line; where there is none, with its last progress.
   if (last_ && message.epoch > last_->epoch) finish_epoch(last_->epoch);
   last_ = message;
-  if (message.epoch != loss_epoch_) {
-    loss_epoch_ = message.epoch;
-    loss_sum_ = 0;
-    losses_ = 0;
-  }
-  loss_sum_ += message.loss;
-  ++losses_;
   const Duration period = terminal_ ? redraw_period : line_period;
   if (last_shown_ && now < *last_shown_ + period) return;
   const bool first = !last_shown_;
@@ -109,18 +102,18 @@ void Display::progress(const ProgressMessage& message, Instant now) {
 void Display::finish_epoch(std::int64_t epoch) {
   if (epoch <= finished_epoch_) return;
   finished_epoch_ = epoch;
-  const std::string loss = take_train_loss(epoch);
+  const std::string loss = train_loss(epoch);
   line(concat("epoch ", epoch, "/", last_->epochs, loss.empty() ? " is done" : ": " + loss));
 }
 
-std::string Display::take_train_loss(std::int64_t epoch) {
-  if (losses_ == 0 || epoch != loss_epoch_) return "";
-  return concat("train loss ", fixed(loss_sum_ / static_cast<double>(losses_), 3));
+std::string Display::train_loss(std::int64_t epoch) const {
+  if (!last_ || epoch != last_->epoch) return "";
+  return concat("train loss ", fixed(last_->epoch_loss, 3));
 }
 
 void Display::eval(const EvalMessage& message) {
   if (options_.quiet || options_.silent || !options_.epochs) return;
-  const std::string train = take_train_loss(message.epoch);
+  const std::string train = train_loss(message.epoch);
   const std::string epochs = last_ ? concat("/", last_->epochs) : "";
   finished_epoch_ = std::max(finished_epoch_, message.epoch);
   line(concat("epoch ", message.epoch, epochs, ": ", train, train.empty() ? "" : ", ", "test loss ",

@@ -40,7 +40,8 @@ class Display {
   void draw_bar();
   void clear_bar();
   void finish_epoch(std::int64_t epoch);
-  [[nodiscard]] std::string take_train_loss(std::int64_t epoch);
+  /// The mean over the epoch, if that is the one in progress.
+  [[nodiscard]] std::string train_loss(std::int64_t epoch) const;
 
   Options options_;
   bool terminal_;
@@ -48,9 +49,6 @@ class Display {
   std::optional<ProgressMessage> last_;
   std::optional<Instant> last_shown_;
   std::int64_t finished_epoch_ = 0;  ///< the last one that has its line
-  std::int64_t loss_epoch_ = 0;      ///< the mean of the losses that were reported of this epoch
-  double loss_sum_ = 0;
-  std::int64_t losses_ = 0;
 };
 
 }  // namespace paceline

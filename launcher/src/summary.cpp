@@ -22,7 +22,7 @@ FinishedMessage figures(const Outcome& outcome) {
   if (!outcome.progress) return known;
   known.steps = outcome.progress->step;
   known.epochs = std::max<std::int64_t>(0, outcome.progress->epoch - 1);
-  known.train_loss = outcome.progress->loss;
+  known.train_loss = outcome.progress->epoch_loss;
   return known;
 }
 

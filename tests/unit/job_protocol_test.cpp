@@ -69,7 +69,7 @@ std::vector<WorkerMessage> all_messages() {
   return {start_message(3),
           StopMessage{},
           HelloMessage{"0.1.0"},
-          ProgressMessage{12, 1175, 1, 5, 0.6125, 8214.5, 69},
+          ProgressMessage{12, 1175, 1, 5, 0.6125, 0.75, 8214.5, 69},
           EvalMessage{1, 10'000, 0.44, 0.842},
           finished_message(),
           FailedMessage{"peer lost", "rank 1 is \"gone\"\n", 1}};

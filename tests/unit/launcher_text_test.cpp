@@ -20,7 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 
 // Step 43 of the second of five epochs of 100 steps.
-const ProgressMessage middle{143, 500, 2, 5, 0.4121, 8214.4, 21};
+const ProgressMessage middle{143, 500, 2, 5, 0.4121, 0.4381, 8214.4, 21};
 
 TEST(Format, Numbers) {
   EXPECT_EQ(with_commas(0), "0");
@@ -77,14 +77,14 @@ TEST_F(DisplayTest, PlainLinesEveryFiveSecondsAndForEachEpoch) {
   display.eval({2, 10000, 0.44, 0.842});
   const std::string line =
       "epoch 2/5, step 143 of 500 (43% of the epoch): loss 0.412, 8,214 samples/s, 0:21 left\n";
-  EXPECT_EQ(written(), line + "epoch 2/5: train loss 0.412, test loss 0.440, test accuracy 84.2%\n");
+  EXPECT_EQ(written(), line + "epoch 2/5: train loss 0.438, test loss 0.440, test accuracy 84.2%\n");
 }
 
 TEST_F(DisplayTest, EpochsWithoutEvaluationHaveTheirLine) {
   Display display(options());
   ProgressMessage progress = middle;
   display.progress(progress, Instant{});
-  progress.loss = 0.2;
+  progress.epoch_loss = 0.306;
   display.progress(progress, Instant{} + 1ms);
   progress.epoch = 3;
   display.progress(progress, Instant{} + 2ms);

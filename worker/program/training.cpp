@@ -202,9 +202,9 @@ Status Training::record(const StepRange& range, const StepSpec& spec, const Step
 }
 
 Status Training::tell_progress(const StepRange& range, double loss) {
-  const bool last = committed_ == plan_->steps.steps();
+  const bool epoch_ends = committed_ % plan_->steps.steps_per_epoch() == 0;
   const Instant now = steady_clock.now();
-  if (!last && now - told_ < progress_interval) return {};
+  if (!epoch_ends && now - told_ < progress_interval) return {};
   told_ = now;
   ProgressMessage progress;
   progress.step = committed_;
@@ -212,6 +212,7 @@ Status Training::tell_progress(const StepRange& range, double loss) {
   progress.epoch = range.epoch + 1;
   progress.epochs = job_.epochs;
   progress.loss = loss;
+  progress.epoch_loss = epoch_loss_ / static_cast<double>(epoch_samples_);
   progress.samples_per_second = rate_.per_second();
   const double per_step = to_seconds(trained_) / static_cast<double>(committed_);
   progress.seconds_left = per_step * static_cast<double>(progress.steps - committed_);

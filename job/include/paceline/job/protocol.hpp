@@ -52,13 +52,14 @@ struct HelloMessage {
   std::string version;  ///< of the program
 };
 
-/// Rank 0, about ten times a second while it trains.
+/// Rank 0, about ten times a second while it trains, and at the end of each epoch.
 struct ProgressMessage {
   std::int64_t step = 0;   ///< committed steps
   std::int64_t steps = 0;  ///< in the whole job
   std::int64_t epoch = 0;  ///< from 1
   std::int64_t epochs = 0;
   double loss = 0;                ///< mean over the last committed step
+  double epoch_loss = 0;          ///< mean over the samples of this epoch so far
   double samples_per_second = 0;  ///< over the last second or so, all ranks
   double seconds_left = 0;
 };
