@@ -165,8 +165,9 @@ class FakeWorker {
       const std::int64_t epoch = (step - 1) / per_epoch + 1;
       if (start_.rank != 0) continue;
       const double left = static_cast<double>(per_epoch * epochs - step) * to_seconds(step_time);
+      const double loss = 1.0 / static_cast<double>(step);
       const ProgressMessage progress{
-          step, per_epoch * epochs, epoch, epochs, 1.0 / static_cast<double>(step), 8214.4, left};
+          step, per_epoch * epochs, epoch, epochs, loss, loss, 8214.4, left};
       if (!channel_.send(progress).ok()) return 9;
       if (step % per_epoch == 0 && !channel_.send(EvalMessage{epoch, 10000, 0.44, 0.842}).ok()) return 9;
     }

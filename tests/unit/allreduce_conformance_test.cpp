@@ -17,6 +17,10 @@ struct Case {
   bool shared = true;
 };
 
+void PrintTo(const Case& test, std::ostream* out) {
+  *out << name_of(test.ranks) << (test.shared ? " shared" : " plain");
+}
+
 class Conformance : public ::testing::TestWithParam<Case> {};
 
 /// Memory of either kind with room for `bytes`.

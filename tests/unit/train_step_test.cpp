@@ -122,6 +122,10 @@ struct StepCase {
   std::int64_t micro;
 };
 
+void PrintTo(const StepCase& test, std::ostream* out) {
+  *out << "model " << test.kind << " on nodes " << test.nodes << ", passes of " << test.micro;
+}
+
 class Step : public ::testing::TestWithParam<StepCase> {};
 
 TEST_P(Step, GivesTheWeightsOfThePlainLoop) {
