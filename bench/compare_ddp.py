@@ -61,7 +61,7 @@ def run_ddp(options, model, ranks, folder):
 def paceline_command(options, model, ranks, batch, folder, name):
     return [options.paceline, "train", options.job, "--ranks", str(ranks), "--threads", "1",
             "--set", f"model={model}", "--set", f"batch.global={batch}", "--set", "epochs=1",
-            "--set", "eval_every=0", "--set", "data.eval=", "--run-dir", os.path.join(folder, name),
+            "--set", "eval_every=0", "--set", "data.eval=\"\"", "--run-dir", os.path.join(folder, name),
             "--json", os.path.join(folder, f"{name}.json"), "--quiet"]
 
 
