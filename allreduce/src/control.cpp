@@ -82,14 +82,19 @@ void Control::handle(Peer& peer, wire::FrameType type, std::string_view payload)
       return lost(peer, "it sent a goodbye that makes no sense");
     note_departure(*goodbye);
     if (layout_.rank() == 0) send_to_all(wire::FrameType::goodbye, std::string(payload), peer.rank);
-    if (goodbye->rank == peer.rank) peer.connection.reset();
+    if (goodbye->rank == peer.rank) disconnect(peer);
   } else {
     lost(peer, "it sent a message that has no place here");
   }
 }
 
-void Control::lost(Peer& peer, const std::string& how) {
+void Control::disconnect(Peer& peer) {
+  const std::lock_guard lock(send_mutex_);
   peer.connection.reset();
+}
+
+void Control::lost(Peer& peer, const std::string& how) {
+  disconnect(peer);
   abort({ErrorCode::peer_lost, concat(name_of(peer.rank), " is lost: ", how), peer.rank});
 }
 

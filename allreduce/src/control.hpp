@@ -50,6 +50,7 @@ class Control {
   void listen();
   void read_from(Peer& peer);
   void handle(Peer& peer, wire::FrameType type, std::string_view payload);
+  void disconnect(Peer& peer);
   void lost(Peer& peer, const std::string& how);
   void note_departure(const wire::Goodbye& goodbye);
   void check_departed();
@@ -62,7 +63,7 @@ class Control {
   std::vector<std::int64_t> completed_;  // by rank: collectives of a rank that left, -1 while it is here
   std::uint64_t current_ = 0;
   std::mutex mutex_;       // guards completed_ and current_
-  std::mutex send_mutex_;  // one frame at a time
+  std::mutex send_mutex_;  // one frame at a time; the listener changes connections only under it
   std::atomic<bool> leaving_ = false;
   UniqueFd wake_;
   std::thread thread_;
