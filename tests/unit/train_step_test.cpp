@@ -23,7 +23,6 @@ class SmallModel : public Model {
   enum Kind { plain, norms, frozen, tied, unused, sparse };
 
   explicit SmallModel(Kind kind) {
-    torch::manual_seed(5);
     network_ = std::make_shared<torch::nn::Module>();
     first_ = network_->register_module("first", torch::nn::Linear(6, 8));
     second_ = network_->register_module("second", torch::nn::Linear(8, 8));
@@ -35,6 +34,11 @@ class SmallModel : public Model {
     if (kind == sparse)
       embedding_ = network_->register_module(
           "embedding", torch::nn::Embedding(torch::nn::EmbeddingOptions(4, 8).sparse(true)));
+    // Not from torch's generator, which all threads share.
+    const torch::NoGradGuard no_grad;
+    double phase = 0;
+    for (torch::Tensor& parameter : network_->parameters())
+      parameter.copy_((torch::arange(parameter.numel()) * 0.7 + ++phase).sin().view(parameter.sizes()) * 0.4);
   }
   torch::nn::Module& module() override { return *network_; }
   torch::Tensor forward(const torch::Tensor& inputs) override {
