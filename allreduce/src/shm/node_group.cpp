@@ -91,11 +91,11 @@ NodeGroup::RankBlock& NodeGroup::block(int peer) const {
 }
 
 void NodeGroup::ring_doorbells() {
-  // Pairs with the fence in wait_until: either we see the sleeper's flag or it sees our change.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Our change, the sleeper's flag and both loads of them are sequentially consistent: either we see that it
+  // sleeps, or it sees our change before it does.
   for (int peer = 0; peer < size(); ++peer) {
     RankBlock& other = block(peer);
-    if (peer == index() || other.sleeping.load(std::memory_order_relaxed) == 0) continue;
+    if (peer == index() || other.sleeping.load() == 0) continue;
     other.doorbell.fetch_add(1, std::memory_order_relaxed);
     futex_wake(other.doorbell);
   }
@@ -118,8 +118,7 @@ Status NodeGroup::wait_until(const std::function<int()>& laggard, const Deadline
   RankBlock& own = block(index());
   while (true) {
     const std::uint32_t seen = own.doorbell.load(std::memory_order_relaxed);
-    own.sleeping.store(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    own.sleeping.store(1);
     const int late = laggard();
     if (late >= 0 && !abort_.raised() && !deadline.passed())
       futex_wait(own.doorbell, seen, std::min(longest_nap, deadline.left()));
@@ -144,14 +143,14 @@ void NodeGroup::offer(const Descriptor& descriptor, const Location& location,
   slot.descriptor = descriptor;
   slot.location = location;
   if (!payload.empty()) std::memcpy(slot.payload, payload.data(), payload.size());
-  own.offered.store(turn_, std::memory_order_release);
+  own.offered.store(turn_);
   ring_doorbells();
 }
 
 Status NodeGroup::await_offers(const Deadline& deadline, bool may_spin) {
   const auto laggard = [this] {
     for (int peer = 0; peer < size(); ++peer)
-      if (block(peer).offered.load(std::memory_order_acquire) < turn_) return peer;
+      if (block(peer).offered.load() < turn_) return peer;
     return -1;
   };
   PACELINE_TRY(wait_until(laggard, deadline, may_spin, "come"));
@@ -174,14 +173,14 @@ std::span<const std::byte> NodeGroup::offered_payload(int peer, std::size_t byte
 }
 
 void NodeGroup::finish() {
-  block(index()).finished.store(turn_, std::memory_order_release);
+  block(index()).finished.store(turn_);
   ring_doorbells();
 }
 
 Status NodeGroup::await_finished_by_all(const Deadline& deadline, bool may_spin) {
   const auto laggard = [this] {
     for (int peer = 0; peer < size(); ++peer)
-      if (block(peer).finished.load(std::memory_order_acquire) < turn_) return peer;
+      if (block(peer).finished.load() < turn_) return peer;
     return -1;
   };
   return wait_until(laggard, deadline, may_spin, "finish its part");
@@ -192,9 +191,7 @@ std::byte* NodeGroup::own_outcome() {
 }
 
 Result<const std::byte*> NodeGroup::await_outcome(int peer, const Deadline& deadline, bool may_spin) {
-  const auto laggard = [this, peer] {
-    return block(peer).finished.load(std::memory_order_acquire) < turn_ ? peer : -1;
-  };
+  const auto laggard = [this, peer] { return block(peer).finished.load() < turn_ ? peer : -1; };
   PACELINE_TRY(wait_until(laggard, deadline, may_spin, "finish its part"));
   return static_cast<const std::byte*>(block(peer).slots[turn_ & 1].outcome);
 }
