@@ -16,7 +16,7 @@ Status AbortSignal::open() {
 void AbortSignal::on_raise(std::function<void()> wake) {
   const std::lock_guard lock(mutex_);
   if (raised_.load(std::memory_order_relaxed)) return wake();
-  wake_ = std::move(wake);
+  wakes_.push_back(std::move(wake));
 }
 
 bool AbortSignal::raise(Error error) {
@@ -26,7 +26,7 @@ bool AbortSignal::raise(Error error) {
   raised_.store(true, std::memory_order_release);
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t ignored = ::write(event_.get(), &one, sizeof one);
-  if (wake_) wake_();
+  for (const auto& wake : wakes_) wake();
   return true;
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <vector>
 
 #include "paceline/base/fd.hpp"
 #include "paceline/base/result.hpp"
@@ -21,7 +22,7 @@ class AbortSignal {
   [[nodiscard]] Status status() const;
   /// Readable from the moment an error was raised, for poll(2).
   [[nodiscard]] int fd() const noexcept { return event_.get(); }
-  /// `wake` is called once, when an error is raised; at once if one has been.
+  /// `wake` is called once, when an error is raised; at once if one has been. It must not call this signal.
   void on_raise(std::function<void()> wake);
 
  private:
@@ -29,7 +30,7 @@ class AbortSignal {
   mutable std::mutex mutex_;
   Error error_;
   UniqueFd event_;
-  std::function<void()> wake_;
+  std::vector<std::function<void()>> wakes_;
 };
 
 }  // namespace paceline

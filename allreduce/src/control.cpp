@@ -109,26 +109,25 @@ void Control::note_departure(const wire::Goodbye& goodbye) {
     const std::lock_guard lock(mutex_);
     completed_[static_cast<std::size_t>(goodbye.rank)] = static_cast<std::int64_t>(goodbye.operations);
   }
+  departures_ = true;
   check_departed();
 }
 
 void Control::begin(std::uint64_t operation) {
-  {
-    const std::lock_guard lock(mutex_);
-    current_ = operation;
-  }
-  check_departed();
+  current_ = operation;
+  if (departures_) check_departed();
 }
 
 void Control::check_departed() {
+  const std::uint64_t current = current_;
   Error error;
   {
     const std::lock_guard lock(mutex_);
     for (std::size_t rank = 0; rank < completed_.size() && error.message.empty(); ++rank)
-      if (completed_[rank] >= 0 && current_ > static_cast<std::uint64_t>(completed_[rank]))
+      if (completed_[rank] >= 0 && current > static_cast<std::uint64_t>(completed_[rank]))
         error = {ErrorCode::peer_lost,
                  concat(name_of(static_cast<int>(rank)), " closed its communicator after ", completed_[rank],
-                        " collectives, rank ", layout_.rank(), " waits in its number ", current_),
+                        " collectives, rank ", layout_.rank(), " waits in its number ", current),
                  static_cast<int>(rank)};
   }
   if (!error.message.empty()) abort(std::move(error));

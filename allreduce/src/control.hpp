@@ -61,8 +61,9 @@ class Control {
   AbortSignal& abort_;
   std::vector<Peer> peers_;
   std::vector<std::int64_t> completed_;  // by rank: collectives of a rank that left, -1 while it is here
-  std::uint64_t current_ = 0;
-  std::mutex mutex_;       // guards completed_ and current_
+  std::atomic<std::uint64_t> current_ = 0;
+  std::atomic<bool> departures_ = false;  // some completed_ is not -1
+  std::mutex mutex_;                      // guards completed_
   std::mutex send_mutex_;  // one frame at a time; the listener changes connections only under it
   std::atomic<bool> leaving_ = false;
   UniqueFd wake_;

@@ -4,6 +4,7 @@
 
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
+#include "tcp/introduction.hpp"
 #include "tcp/socket.hpp"
 
 namespace paceline {
@@ -16,12 +17,13 @@ constexpr Duration stranger_timeout = std::chrono::seconds(2);
 /// Why `hello` may not take part; empty if it may.
 std::string objection(const wire::Hello& hello, const wire::Hello& self,
                       const std::vector<wire::Hello>& roster) {
-  if (!wire::same_secret(self.secret, hello.secret)) return "its secret is not this job's";
   if (hello.generation != self.generation)
     return concat("it belongs to generation ", hello.generation, ", this is ", self.generation);
   if (hello.size != self.size)
     return concat("it believes in ", hello.size, " ranks, rank 0 in ", self.size,
                   ": give all ranks the same member list");
+  if (hello.encrypts != self.encrypts || hello.own_transport != self.own_transport)
+    return "it encrypts or brings a transport of its own, and rank 0 does not, or the other way round";
   if (hello.rank <= 0 || hello.rank >= self.size) return concat("its rank ", hello.rank, " does not exist");
   if (roster[static_cast<std::size_t>(hello.rank)].size != 0)
     return concat("rank ", hello.rank, " has come already");
@@ -43,7 +45,8 @@ Error missing_ranks(const std::vector<wire::Hello>& roster) {
 }
 
 /// Admits the one behind `connection` into the meeting, or tells it why not.
-void admit(UniqueFd connection, const wire::Hello& self, const AbortSignal& abort, Meeting& meeting) {
+void admit(UniqueFd connection, const wire::Hello& self, const std::string& secret, const AbortSignal& abort,
+           Meeting& meeting) {
   const Deadline deadline(steady_clock, stranger_timeout);
   const tcp::Patience patience{deadline, abort};
   const auto refuse = [&](const std::string& reason) {
@@ -51,13 +54,13 @@ void admit(UniqueFd connection, const wire::Hello& self, const AbortSignal& abor
     [[maybe_unused]] const Status ignored =
         tcp::send_frame(connection.get(), wire::FrameType::reject, reason, patience);
   };
-  auto frame = tcp::receive_frame(connection.get(), 64U << 10, patience);
-  if (!frame.ok()) return refuse(frame.error().message);
-  auto hello = frame->type == wire::FrameType::hello ? wire::decode_hello(frame->payload) : std::nullopt;
+  const auto heard = tcp::hear_introduction(connection.get(), secret, patience);
+  if (!heard.ok()) return refuse(heard.error().message);
+  auto hello =
+      heard.value().type == wire::FrameType::hello ? wire::decode_hello(heard.value().payload) : std::nullopt;
   if (!hello.has_value()) return refuse("it does not introduce itself as a rank does");
   const std::string reason = objection(*hello, self, meeting.roster);
   if (!reason.empty()) return refuse(reason);
-  hello->secret.clear();
   const auto rank = static_cast<std::size_t>(hello->rank);
   meeting.control[rank] = std::move(connection);
   meeting.roster[rank] = std::move(*hello);
@@ -82,11 +85,10 @@ Result<Meeting> host_meeting(wire::Hello self, const Member& place, Communicator
       if (connection.error().code != ErrorCode::timeout) return std::move(connection).error();
       return missing_ranks(meeting.roster);
     }
-    admit(std::move(*connection), self, patience.abort, meeting);
+    admit(std::move(*connection), self, options.secret, patience.abort, meeting);
     come = 1 + static_cast<int>(std::count_if(meeting.roster.begin(), meeting.roster.end(),
                                               [](const wire::Hello& hello) { return hello.size != 0; }));
   }
-  self.secret.clear();
   meeting.roster[0] = std::move(self);
   const std::string roster = wire::encode(meeting.roster);
   for (std::size_t rank = 1; rank < meeting.control.size(); ++rank) {
@@ -99,18 +101,24 @@ Result<Meeting> host_meeting(wire::Hello self, const Member& place, Communicator
   return meeting;
 }
 
-Result<Meeting> attend_meeting(wire::Hello self, const Member& place, const tcp::Patience& patience) {
+Result<Meeting> attend_meeting(wire::Hello self, const Member& place, const CommunicatorOptions& options,
+                               const tcp::Patience& patience) {
   Meeting meeting;
   meeting.control.resize(1);
   const std::string where = concat("rank 0 at ", place.host, " port ", place.port);
   auto connection = tcp::connect_to(place.host, place.port, patience);
   if (!connection.ok()) return connection.error().with_context(where);
   meeting.control[0] = std::move(*connection);
-  PACELINE_ASSIGN(self.host, tcp::local_address(meeting.control[0].get()));
-  PACELINE_ASSIGN(meeting.data_listener, tcp::listen_on(self.host, 0));
+  if (options.interface.empty()) {
+    PACELINE_ASSIGN(self.host, tcp::local_address(meeting.control[0].get()));
+  } else {
+    PACELINE_ASSIGN(self.host, tcp::address_of_interface(options.interface));
+  }
+  PACELINE_ASSIGN(meeting.data_listener, tcp::listen_in(self.host, options.ports));
   PACELINE_ASSIGN(self.port, tcp::port_of(meeting.data_listener.get()));
-  PACELINE_TRY(
-      tcp::send_frame(meeting.control[0].get(), wire::FrameType::hello, wire::encode(self), patience));
+  const auto introduced = tcp::introduce(meeting.control[0].get(), wire::FrameType::hello, wire::encode(self),
+                                         options.secret, patience);
+  if (!introduced.ok()) return introduced.error().with_context(where);
   auto frame = tcp::receive_frame(meeting.control[0].get(), wire::most_frame_bytes, patience);
   if (!frame.ok()) {
     Error error = frame.error().with_context(concat("waiting at ", where, " for the other ranks"));
@@ -133,7 +141,7 @@ Result<Meeting> meet(wire::Hello self, std::span<const Member> members, Communic
                      const Deadline& deadline, const AbortSignal& abort) {
   const tcp::Patience patience{deadline, abort};
   if (self.rank == 0) return host_meeting(std::move(self), members[0], options, patience);
-  return attend_meeting(std::move(self), members[0], patience);
+  return attend_meeting(std::move(self), members[0], options, patience);
 }
 
 }  // namespace paceline

@@ -12,7 +12,7 @@ namespace paceline {
 
 /// What a rank takes from it.
 struct Meeting {
-  std::vector<wire::Hello> roster;  ///< by rank, without secrets
+  std::vector<wire::Hello> roster;  ///< by rank
   UniqueFd data_listener;
   /// By rank: rank 0's connections to all others; of the others, only [0] is a connection.
   std::vector<UniqueFd> control;

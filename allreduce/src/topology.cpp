@@ -5,6 +5,7 @@
 
 #include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
+#include "plan.hpp"
 
 namespace paceline {
 
@@ -51,6 +52,8 @@ std::vector<int> Layout::linked_ranks() const {
     if (owner(node(), fragment) != rank_) continue;
     linked.insert(owner(next, fragment));
     linked.insert(owner(previous, fragment));
+    for (int other = 0; other < nodes() && nodes() <= most_meshed_nodes; ++other)
+      if (other != node()) linked.insert(owner(other, fragment));
   }
   if (local_index_ == 0)  // the first ranks of all nodes meet directly for small sums
     for (int other = 0; other < nodes(); ++other)

@@ -32,7 +32,9 @@ class Layout {
   [[nodiscard]] int fragments() const noexcept { return fragments_; }
   /// The rank that works on `fragment` for `node`.
   [[nodiscard]] int owner(int node, int fragment) const;
-  /// Ranks on other nodes that this rank ever exchanges messages with, ascending.
+  /// Ranks on other nodes that this rank ever exchanges messages with, ascending: owners of its fragments on
+  /// the neighbours in the ring, or on all nodes if there are few; and the first ranks of all nodes with each
+  /// other.
   [[nodiscard]] std::vector<int> linked_ranks() const;
 
  private:

@@ -61,20 +61,21 @@ class Reader {
 };
 
 void write(Writer& writer, const Hello& hello) {
-  writer.text(hello.secret)
-      .number(hello.generation)
+  writer.number(hello.generation)
       .number(hello.rank)
       .number(hello.size)
       .text(hello.node_key)
       .text(hello.node_name)
       .text(hello.host)
       .number(hello.port)
-      .text(hello.local_socket);
+      .text(hello.local_socket)
+      .number(hello.encrypts)
+      .number(hello.own_transport)
+      .number(hello.streams);
 }
 
 Hello read_hello(Reader& reader) {
   Hello hello;
-  hello.secret = reader.text();
   hello.generation = reader.number<std::uint64_t>();
   hello.rank = reader.number<std::int32_t>();
   hello.size = reader.number<std::int32_t>();
@@ -83,6 +84,9 @@ Hello read_hello(Reader& reader) {
   hello.host = reader.text();
   hello.port = reader.number<std::uint16_t>();
   hello.local_socket = reader.text();
+  hello.encrypts = reader.number<std::uint8_t>();
+  hello.own_transport = reader.number<std::uint8_t>();
+  hello.streams = reader.number<std::int32_t>();
   return hello;
 }
 
@@ -112,7 +116,7 @@ std::string encode(const Notice& notice) {
 }
 
 std::string encode(const LinkHello& hello) {
-  return Writer().text(hello.secret).number(hello.generation).number(hello.rank).take();
+  return Writer().number(hello.generation).number(hello.rank).take();
 }
 
 std::string encode(const Goodbye& goodbye) {
@@ -145,7 +149,6 @@ std::optional<Notice> decode_notice(std::string_view bytes) {
 std::optional<LinkHello> decode_link_hello(std::string_view bytes) {
   Reader reader(bytes);
   LinkHello hello;
-  hello.secret = reader.text();
   hello.generation = reader.number<std::uint64_t>();
   hello.rank = reader.number<std::int32_t>();
   return if_complete(reader, std::move(hello));

@@ -6,18 +6,26 @@
 #include <string_view>
 #include <vector>
 
-#include "operation.hpp"
 #include "paceline/base/result.hpp"
 
 namespace paceline::wire {
 
 // All numbers are little-endian, as on every machine we run on. `docs/allreduce.md` has the layouts.
 inline constexpr std::uint32_t magic = 0x4e4c4350;  // "PCLN"
-inline constexpr std::uint16_t version = 1;
+inline constexpr std::uint16_t version = 2;
 inline constexpr std::uint32_t most_frame_bytes = 16U << 20;
 
 /// Control frames: sent between a rank and rank 0 from the first meeting to the end.
-enum class FrameType : std::uint16_t { hello = 1, roster = 2, reject = 3, abort = 4, goodbye = 5, link = 6 };
+enum class FrameType : std::uint16_t {
+  hello = 1,
+  roster = 2,
+  reject = 3,
+  abort = 4,
+  goodbye = 5,
+  link = 6,
+  challenge = 7,
+  proof = 8
+};
 
 struct FrameHeader {
   std::uint32_t magic = wire::magic;
@@ -27,19 +35,8 @@ struct FrameHeader {
 };
 static_assert(sizeof(FrameHeader) == 12);
 
-/// Precedes every block of data between nodes; the receiver knows what it must be and compares.
-struct DataHeader {
-  std::uint32_t magic = wire::magic;
-  std::uint32_t part = 0;  ///< which block of the collective
-  std::uint64_t generation = 0;
-  std::uint64_t bytes = 0;  ///< of the block that follows
-  Descriptor descriptor;
-};
-static_assert(sizeof(DataHeader) == 48);
-
 /// What a rank says of itself when it joins, and what rank 0 tells everyone about all.
 struct Hello {
-  std::string secret;  ///< empty in a roster
   std::uint64_t generation = 0;
   std::int32_t rank = 0;
   std::int32_t size = 0;
@@ -48,6 +45,9 @@ struct Hello {
   std::string host;       ///< where other nodes reach it
   std::uint16_t port = 0;
   std::string local_socket;  ///< abstract socket for its own node
+  std::uint8_t encrypts = 0;
+  std::uint8_t own_transport = 0;  ///< it brings a transport of its own
+  std::int32_t streams = 1;        ///< connections per pair; rank 0's word counts
 };
 
 /// Why a communicator ends, as it travels.
@@ -59,7 +59,6 @@ struct Notice {
 
 /// The first thing on a connection between two ranks of different nodes.
 struct LinkHello {
-  std::string secret;
   std::uint64_t generation = 0;
   std::int32_t rank = 0;
 };

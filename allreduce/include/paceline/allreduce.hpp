@@ -1,8 +1,8 @@
 #pragma once
 
 /// Gradient aggregation to embed: collectives over the ranks of a job, through shared memory within a node
-/// and TCP between nodes. Needs nothing but this library and a C++20 compiler. `docs/allreduce.md` explains
-/// how it moves data; `examples/` has consumers.
+/// and TCP (or a transport of one's own) between nodes. Needs nothing but this library and a C++20 compiler.
+/// `docs/allreduce.md` explains how it moves data; `examples/` has consumers in C, C++, MPI and Python.
 ///
 /// Four lines in a program of one's own:
 ///
@@ -13,9 +13,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "paceline/base/clock.hpp"
@@ -24,12 +26,60 @@
 
 namespace paceline {
 
-enum class DataType : std::uint8_t { f32, f64, i32, i64 };
-enum class ReduceOp : std::uint8_t { sum, min, max };
+enum class DataType : std::uint8_t { f32, f64, i32, i64, f16, bf16, u8 };
+
+/// average: the sum over the number of ranks (integers: towards zero). f16 and bf16 are added up in f32
+/// within a node and rounded once. Integers wrap around. Which of two NaNs comes out of a sum is not defined.
+enum class ReduceOp : std::uint8_t { sum, min, max, average };
+
+/// How the elements of an all_reduce travel between nodes.
+enum class Codec : std::uint8_t {
+  none,
+  f16,   ///< f32 data as f16 on the wire: half the bytes, range +-65504
+  bf16,  ///< f32 data as bf16: half the bytes, 8 bits of precision
+  int8,  ///< f32 data as blocks of 256 int8 with one f32 scale each: about a quarter of the bytes
+  /// Sums of f32 or f64 as 64-bit fixed point, in the node and between nodes: the same bits for every number
+  /// of ranks, topology and order. See ReduceOptions::fixed_point_exponent.
+  fixed_point,
+};
 
 [[nodiscard]] std::size_t element_bytes(DataType type) noexcept;
 [[nodiscard]] std::string_view to_string(DataType type) noexcept;
 [[nodiscard]] std::string_view to_string(ReduceOp op) noexcept;
+[[nodiscard]] std::string_view to_string(Codec codec) noexcept;
+
+struct ReduceOptions {
+  ReduceOp op = ReduceOp::sum;
+  /// What this rank's data is multiplied by before it is added: ranks may differ. Floating types, sum and
+  /// average only.
+  double weight = 1.0;
+  Codec codec = Codec::none;
+  /// Error feedback for the lossy codecs, or null: `count` floats of the caller's, zero before the first
+  /// call, kept between calls on the same data. What rounding takes from one call's sum is added to the next.
+  /// Which elements a rank keeps errors for depends on the topology: after it changed, start from zero.
+  float* residual = nullptr;
+  /// Codec::fixed_point: an element x is added as round(x * 2^exponent). Elements of 2^(42 - exponent) and
+  /// more, and NaN, make the sum NaN on every rank.
+  int fixed_point_exponent = 24;
+  /// Among asynchronous collectives that all ranks have begun, the highest goes first. Equal on all ranks.
+  int priority = 0;
+};
+
+/// How sums go between nodes.
+enum class Algorithm : std::uint8_t {
+  automatic,  ///< by the cost model, from latency and bandwidth measured when the communicator was made
+  exchange,   ///< every node sends everything to every other: one hop, for small sums
+  direct,     ///< every node adds up a part, all send their parts to it: two hops
+  ring,       ///< 2(nodes - 1) hops, each to a neighbour: for large sums
+};
+[[nodiscard]] std::string_view to_string(Algorithm algorithm) noexcept;
+
+/// What is normally chosen by measurement. Zero: chosen. Equal on all ranks, rank 0's word counts.
+struct Tuning {
+  Algorithm algorithm = Algorithm::automatic;
+  std::size_t piece_bytes = 0;  ///< unit of pipelining between nodes
+  int streams = 0;              ///< TCP connections per pair of ranks
+};
 
 /// Where one rank lives.
 struct Member {
@@ -42,10 +92,15 @@ struct Member {
   std::uint16_t port = 0;
 };
 
+class Transport;
+struct TransportContext;
+using TransportFactory = std::function<Result<std::unique_ptr<Transport>>(const TransportContext&)>;
+
 struct CommunicatorOptions {
   /// Messages of another generation are refused: raise it for every communicator of the same job.
   std::uint64_t generation = 1;
-  /// Known to the ranks of the job alone; whoever connects without it is refused. At most 256 bytes.
+  /// Known to the ranks of the job alone: both ends of every connection prove that they know it, without
+  /// sending it. At most 256 bytes.
   std::string secret;
   /// Until all ranks have met and mapped each other's memory.
   Duration connect_timeout = std::chrono::seconds(60);
@@ -56,6 +111,20 @@ struct CommunicatorOptions {
   Duration spin = std::chrono::microseconds(50);
   /// Rank 0: a socket that already listens at its host and port; otherwise one is made.
   UniqueFd listener;
+  /// Encrypts what goes over TCP between nodes (AES-256-GCM, keys from the secret, which must not be empty).
+  /// unsupported where the library was built without OpenSSL. Equal on all ranks.
+  bool encrypt = false;
+  /// Network interface whose address other nodes are told, e.g. "ib0"; else PACELINE_INTERFACE, else the one
+  /// by which rank 0 is reached.
+  std::string interface;
+  /// Ports to listen on, e.g. "20000-20100", for firewalls; else PACELINE_PORTS, else any. Rank 0's first
+  /// port is in the member list.
+  std::string ports;
+  /// Rank 0's choices instead of measured ones; PACELINE_ALGORITHM, PACELINE_PIECE_BYTES and PACELINE_STREAMS
+  /// fill in what is left open.
+  Tuning tuning;
+  /// Carries messages between nodes instead of TCP, e.g. over MPI; see transport.hpp. Equal on all ranks.
+  TransportFactory transport;
 };
 
 /// What the ranks found out about each other.
@@ -68,7 +137,8 @@ struct Topology {
 };
 
 /// Memory that the ranks of a node share: collectives on it make no copy. Owns it; may outlive the
-/// communicator. Contents are undefined after a collective on it failed: peers may still have been writing.
+/// communicator. After a collective on it failed its contents are undefined, and peers may still be writing
+/// to it until Communicator::quiesce says that they have stopped.
 class SharedBuffer {
  public:
   SharedBuffer() = default;
@@ -89,7 +159,8 @@ class SharedBuffer {
 class Work {
  public:
   Work() = default;
-  /// Blocks until the collective has ended on this rank. Any thread, any number of times.
+  /// Blocks until the collective has ended on this rank, and helps to carry it out. Any thread, any number of
+  /// times.
   [[nodiscard]] Status wait();
   [[nodiscard]] bool done() const noexcept;
 
@@ -103,9 +174,13 @@ class Work {
 ///
 /// Threads: collectives and allocate() are called by one thread at a time, in the same order on every rank,
 /// since that order is how calls find each other; abort(), Work::wait() and the const members by any.
-/// Errors: the first one kills the communicator on every rank: from then on every call gives that error,
-/// which names the rank to blame where one is known. Make a new communicator of a higher generation.
-/// Alignment: data must be aligned to its element type. Zero elements are allowed and still synchronise.
+/// Memory: `input` and `output` stay untouched by the caller until the call returned or its Work is done.
+/// They are the same memory or do not overlap, but for what reduce_scatter and all_gather say. Errors: what
+/// can be seen without the other ranks (null, misaligned or overlapping data, a root that does not exist,
+/// options that make no sense) is invalid_argument or unsupported, and nothing has happened. Any other error
+/// kills the communicator on every rank: from then on every call gives that error, which names the rank to
+/// blame where one is known. Make a new communicator of a higher generation. Sizes: in elements, aligned to
+/// their type, up to the size of the address space; none at all is allowed and still synchronises.
 class Communicator {
  public:
   /// Meets the other ranks of an explicit member list. Collective: all ranks give the same list.
@@ -131,29 +206,52 @@ class Communicator {
   /// Zeroed, page-aligned, present (a machine short of memory fails here, not later).
   [[nodiscard]] Result<SharedBuffer> allocate(std::size_t bytes);
 
-  /// data[i] = op over all ranks of data[i], for `count` elements, in place; the same bits on every rank.
+  /// output[i] = op over all ranks of input[i], for `count` elements; the same bits on every rank.
+  [[nodiscard]] Status all_reduce(const void* input, void* output, std::size_t count, DataType type,
+                                  const ReduceOptions& options = {});
+  /// In place.
   [[nodiscard]] Status all_reduce(void* data, std::size_t count, DataType type, ReduceOp op = ReduceOp::sum);
+  /// `input` holds size() blocks of `count` elements; `output` is block rank() of their sum. `output` may be
+  /// block rank() of `input` itself. Codec::none only.
+  [[nodiscard]] Status reduce_scatter(const void* input, void* output, std::size_t count, DataType type,
+                                      const ReduceOptions& options = {});
+  /// Block r of `output` becomes rank r's `input` of `count` elements; `output` has room for size() blocks.
+  /// `input` may be block rank() of `output` itself.
+  [[nodiscard]] Status all_gather(const void* input, void* output, std::size_t count, DataType type);
+  /// In place: block rank() of `data` is what this rank contributes.
+  [[nodiscard]] Status all_gather(void* data, std::size_t count, DataType type);
   /// Every rank's `data` becomes root's.
   [[nodiscard]] Status broadcast(void* data, std::size_t count, DataType type, int root);
-  /// `data` holds size() blocks of `count` elements. Each rank fills block rank() before; all are there
-  /// after.
-  [[nodiscard]] Status all_gather(void* data, std::size_t count, DataType type);
   /// Returns when every rank has called it.
   [[nodiscard]] Status barrier();
 
-  /// The same, begun here and carried out by the communicator's own thread, in the order of the calls.
+  /// The same, begun here and carried out in the background by the communicator's own thread, or by whoever
+  /// waits first; one after the other, by priority and then in the order of the calls. With a transport that
+  /// belongs to one thread (see transport.hpp) nothing is carried out until someone waits.
+  [[nodiscard]] Work all_reduce_async(const void* input, void* output, std::size_t count, DataType type,
+                                      const ReduceOptions& options = {});
   [[nodiscard]] Work all_reduce_async(void* data, std::size_t count, DataType type,
                                       ReduceOp op = ReduceOp::sum);
-  [[nodiscard]] Work broadcast_async(void* data, std::size_t count, DataType type, int root);
-  [[nodiscard]] Work all_gather_async(void* data, std::size_t count, DataType type);
+  [[nodiscard]] Work reduce_scatter_async(const void* input, void* output, std::size_t count, DataType type,
+                                          const ReduceOptions& options = {});
+  [[nodiscard]] Work all_gather_async(const void* input, void* output, std::size_t count, DataType type,
+                                      int priority = 0);
+  [[nodiscard]] Work broadcast_async(void* data, std::size_t count, DataType type, int root,
+                                     int priority = 0);
 
   /// Gives up: every waiter on every rank returns with `reason`.
   void abort(const std::string& reason);
   /// Success, or the error that killed the communicator.
   [[nodiscard]] Status health() const;
+  /// After an error: waits until no other rank can write to this rank's SharedBuffers any more, because it
+  /// has stopped or its process has ended. timeout (names the rank): it may still write, so give the buffers
+  /// up and allocate others.
+  [[nodiscard]] Status quiesce(Duration timeout);
 
   /// Time spent inside collectives so far, waiting for peers included.
   [[nodiscard]] Duration busy() const noexcept;
+  /// For people: what was measured between nodes, and which algorithm is used up to which size.
+  [[nodiscard]] std::string describe_plan() const;
 
  private:
   class Impl;

@@ -1,11 +1,9 @@
 #include "kernels.hpp"
 
-#include "table.hpp"
-
 namespace paceline {
 namespace {
 
-kernels::ReduceTable widest_table() {
+kernels::Table widest_table() {
 #ifdef __x86_64__
   if (__builtin_cpu_supports("avx512f")) return kernels::avx512::table();
   if (__builtin_cpu_supports("avx2")) return kernels::avx2::table();
@@ -15,9 +13,9 @@ kernels::ReduceTable widest_table() {
 
 }  // namespace
 
-ReduceKernel reduce_kernel(DataType type, ReduceOp op) noexcept {
-  static const kernels::ReduceTable table = widest_table();
-  return table.kernel[static_cast<std::size_t>(type)][static_cast<std::size_t>(op)];
+const kernels::Table& kernel_table() noexcept {
+  static const kernels::Table table = widest_table();
+  return table;
 }
 
 }  // namespace paceline

@@ -1,16 +1,10 @@
 #pragma once
 
-#include <cstddef>
-
-#include "paceline/allreduce.hpp"
+#include "table.hpp"
 
 namespace paceline {
 
-/// destination[i] = a[i] op b[i]. `destination` may be `a` or `b` itself, but not overlap otherwise.
-using ReduceKernel = void (*)(void* destination, const void* a, const void* b, std::size_t count);
-
-/// The kernel for the widest vectors that this CPU has. Each element is one operation without contraction,
-/// so every instruction set gives the same bits.
-[[nodiscard]] ReduceKernel reduce_kernel(DataType type, ReduceOp op) noexcept;
+/// The kernels for the widest vectors that this CPU has. All sets give the same bits.
+[[nodiscard]] const kernels::Table& kernel_table() noexcept;
 
 }  // namespace paceline

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@ struct Greeting {
   std::int32_t rank = 0;
 };
 
-struct Offer {
+struct MemoryOffer {
   std::uint32_t magic = wire::magic;
   std::uint32_t reserved = 0;
   std::uint64_t bytes = 0;
@@ -94,10 +95,22 @@ Status receive_message(int socket, void* bytes, std::size_t size, UniqueFd* desc
   return {};
 }
 
-Status same_user(int socket) {
+Result<ucred> peer_of(int socket) {
   ucred peer{};
   socklen_t length = sizeof peer;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return system_error("SO_PEERCRED");
+  return peer;
+}
+
+/// Tells when the process at the other end has ended; not valid if it is this one, or the kernel is too old.
+UniqueFd process_of(int socket) {
+  const auto peer = peer_of(socket);
+  if (!peer.ok() || peer.value().pid == ::getpid()) return {};
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.value().pid, 0)));
+}
+
+Status same_user(int socket) {
+  PACELINE_ASSIGN(const ucred peer, peer_of(socket));
   if (peer.uid != ::geteuid())
     return Error{ErrorCode::invalid_argument, concat("it belongs to another user (", peer.uid, ")")};
   return {};
@@ -170,13 +183,21 @@ Result<Handshake> Handshake::connect(const Layout& layout, const LocalListener& 
     handshake.peers_[index] = std::move(*socket);
     --awaited;
   }
+  for (const UniqueFd& peer : handshake.peers_)
+    handshake.processes_.push_back(peer.valid() ? process_of(peer.get()) : UniqueFd());
   return handshake;
+}
+
+bool Handshake::has_ended(int index, Duration at_most) const {
+  pollfd wait{processes_[static_cast<std::size_t>(index)].get(), POLLIN, 0};  // -1 is ignored
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at_most).count();
+  return ::poll(&wait, 1, static_cast<int>(ms)) > 0;
 }
 
 Result<std::vector<Memory>> Handshake::exchange(const UniqueFd& descriptor, std::size_t bytes,
                                                 const tcp::Patience& patience) {
   std::vector<Memory> theirs(peers_.size());
-  const Offer mine{.bytes = bytes};
+  const MemoryOffer mine{.bytes = bytes};
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (!peers_[i].valid()) continue;
     const Status sent = send_message(peers_[i].get(), &mine, sizeof mine, descriptor.get(), patience);
@@ -184,7 +205,7 @@ Result<std::vector<Memory>> Handshake::exchange(const UniqueFd& descriptor, std:
   }
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (!peers_[i].valid()) continue;
-    Offer offer;
+    MemoryOffer offer;
     UniqueFd received;
     const Status came = receive_message(peers_[i].get(), &offer, sizeof offer, &received, patience);
     if (!came.ok()) return blame(came.error(), ranks_[i], "sharing memory with");

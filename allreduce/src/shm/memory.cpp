@@ -25,15 +25,6 @@ Result<std::byte*> map_descriptor(int descriptor, std::size_t bytes) {
   return static_cast<std::byte*>(at);
 }
 
-/// Makes every page present, so that a lack of memory is an error here and not a SIGBUS later.
-Status populate(std::byte* data, std::size_t bytes, int descriptor) {
-  if (::madvise(data, bytes, MADV_POPULATE_WRITE) == 0) return {};
-  if (errno == EINVAL) {  // before Linux 5.14
-    if (::fallocate(descriptor, 0, 0, static_cast<off_t>(bytes)) == 0) return {};
-  }
-  return system_error(concat("cannot get ", human_bytes(bytes), " of shared memory"));
-}
-
 }  // namespace
 
 Memory::Memory(Memory&& other) noexcept
@@ -60,8 +51,17 @@ Result<Memory> Memory::create(std::size_t bytes, UniqueFd& descriptor) {
   Memory memory;
   PACELINE_ASSIGN(memory.data_, map_descriptor(descriptor.get(), bytes));
   memory.bytes_ = bytes;
-  PACELINE_TRY(populate(memory.data_, bytes, descriptor.get()));
   return memory;
+}
+
+Status Memory::make_present(std::size_t bytes) {
+  if (::madvise(data_, bytes, MADV_POPULATE_WRITE) == 0) return {};
+  if (errno != EINVAL) return system_error(concat("cannot get ", human_bytes(bytes), " of shared memory"));
+  // Before Linux 5.14: by hand. What is there already keeps its content.
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  for (std::size_t at = 0; at < bytes; at += page)
+    __atomic_fetch_or(reinterpret_cast<unsigned char*>(data_ + at), 0, __ATOMIC_RELAXED);
+  return {};
 }
 
 Result<Memory> Memory::map(const UniqueFd& descriptor, std::size_t bytes) {

@@ -15,9 +15,12 @@ class Memory {
   Memory& operator=(Memory&& other) noexcept;
   ~Memory();
 
-  /// Fresh zeroed memory, every page present, in huge pages where the kernel has them; its size is sealed,
-  /// so that no peer can shrink it under our feet. `descriptor` receives what peers need to map it.
+  /// Fresh zeroed memory, in huge pages where the kernel has them; its size is sealed, so that no peer can
+  /// shrink it under our feet. `descriptor` receives what peers need to map it.
   [[nodiscard]] static Result<Memory> create(std::size_t bytes, UniqueFd& descriptor);
+  /// Makes the pages of the first `bytes` present, so that a lack of memory is an error here and not a SIGBUS
+  /// later.
+  [[nodiscard]] Status make_present(std::size_t bytes);
   /// A peer's memory, which must have exactly `bytes` bytes.
   [[nodiscard]] static Result<Memory> map(const UniqueFd& descriptor, std::size_t bytes);
 

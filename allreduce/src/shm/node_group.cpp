@@ -1,6 +1,8 @@
 #include "node_group.hpp"
 
 #include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,62 +39,78 @@ void pause_cpu() {
 
 }  // namespace
 
-/// What a rank offers in one turn, and the outcome if it is the one who computes it.
-struct NodeGroup::Slot {
+/// What a rank offers in one turn, and the outcome if it is the one who computes it. What small collectives
+/// need comes first and together: one cache line, if the payload is a number.
+struct alignas(64) NodeGroup::Slot {
+  std::atomic<std::uint64_t> turn;  // written last
   Descriptor descriptor;
-  Location location;
-  alignas(64) std::byte payload[inline_bytes];
-  alignas(64) std::byte outcome[inline_bytes];
+  double weight;
+  std::uint64_t submitted;
+  std::byte payload[inline_bytes];
+  alignas(64) Location input;
+  Location output;
+  alignas(64) std::byte outcome[inline_bytes + sizeof(std::uint64_t)];
 };
 
 /// One rank's part of the control block: written by that rank alone, but for the doorbell.
 struct alignas(128) NodeGroup::RankBlock {
   std::atomic<std::uint32_t> doorbell;  // futex: peers count it up after a change, if its owner sleeps
   std::atomic<std::uint32_t> sleeping;
-  alignas(64) std::atomic<std::uint64_t> offered;   // the last turn offered
+  std::atomic<std::uint32_t> stopped;
   alignas(64) std::atomic<std::uint64_t> finished;  // the last turn finished
-  Slot slots[2];                                    // of even and odd turns
+  alignas(64) std::atomic<std::uint64_t> stages[3];
+  Slot slots[2];  // of even and odd turns
 };
 
 NodeGroup::NodeGroup(const Layout& layout, Handshake handshake, Duration spin, AbortSignal& abort)
-    : layout_(layout), handshake_(std::move(handshake)), spin_(spin), abort_(abort) {
-  // Spinning where others need the core to make progress only delays them.
-  if (static_cast<unsigned>(layout.local_size()) > std::thread::hardware_concurrency())
-    spin_ = Duration::zero();
+    : layout_(layout),
+      handshake_(std::move(handshake)),
+      spin_(spin),
+      crowded_(static_cast<unsigned>(layout.local_size()) > std::thread::hardware_concurrency()),
+      abort_(abort) {
 }
 
 NodeGroup::~NodeGroup() = default;
 
-Result<std::shared_ptr<NodeGroup>> NodeGroup::make(const Layout& layout, Handshake handshake, Duration spin,
+Result<std::shared_ptr<NodeGroup>> NodeGroup::make(const Layout& layout, Handshake handshake,
+                                                   std::size_t staging_bytes, Duration spin,
                                                    AbortSignal& abort, const Deadline& deadline) {
   std::shared_ptr<NodeGroup> group(new NodeGroup(layout, std::move(handshake), spin, abort));
-  const std::size_t bytes = sizeof(RankBlock);
   UniqueFd descriptor;
-  PACELINE_ASSIGN(Memory own, Memory::create(bytes, descriptor));
-  new (own.data()) RankBlock{};
-  PACELINE_ASSIGN(group->control_.memory, group->handshake_.exchange(descriptor, bytes, {deadline, abort}));
-  group->control_.memory[static_cast<std::size_t>(group->index())] = std::move(own);
+  PACELINE_ASSIGN(Memory block, Memory::create(sizeof(RankBlock), descriptor));
+  PACELINE_TRY(block.make_present(sizeof(RankBlock)));
+  new (block.data()) RankBlock{};
+  PACELINE_ASSIGN(group->control_,
+                  group->exchange(sizeof(RankBlock), std::move(block), descriptor, deadline));
+  for (const Memory& memory : group->control_)
+    group->blocks_.push_back(reinterpret_cast<RankBlock*>(memory.data()));
   if (group->size() > 1) {
-    PACELINE_ASSIGN(const std::uint32_t staging, group->allocate(staging_bytes, deadline));
-    PACELINE_ASSERT(staging == group->staging().allocation, "staging is the first allocation");
-  } else {
-    group->next_allocation_ = 1;
+    PACELINE_ASSIGN(Memory staging, Memory::create(staging_bytes, descriptor));
+    PACELINE_ASSIGN(group->staging_,
+                    group->exchange(staging_bytes, std::move(staging), descriptor, deadline));
   }
-  NodeGroup* raw = group.get();  // does not own; the signal dies with the communicator, as the group does
-  abort.on_raise([raw] {
-    raw->block(raw->index()).doorbell.fetch_add(1);
-    futex_wake(raw->block(raw->index()).doorbell);
+  abort.on_raise([waiter = std::weak_ptr<NodeGroup>(group)] {
+    const std::shared_ptr<NodeGroup> alive = waiter.lock();
+    if (alive == nullptr) return;
+    RankBlock& own = alive->block(alive->index());
+    own.doorbell.fetch_add(1);
+    futex_wake(own.doorbell);
   });
   return group;
 }
 
-NodeGroup::RankBlock& NodeGroup::block(int peer) const {
-  return *std::launder(reinterpret_cast<RankBlock*>(control_.memory[static_cast<std::size_t>(peer)].data()));
+Result<std::vector<Memory>> NodeGroup::exchange(std::size_t bytes, Memory own, const UniqueFd& descriptor,
+                                                const Deadline& deadline) {
+  PACELINE_ASSIGN(std::vector<Memory> all, handshake_.exchange(descriptor, bytes, {deadline, abort_}));
+  all[static_cast<std::size_t>(index())] = std::move(own);
+  return all;
+}
+
+NodeGroup::Slot& NodeGroup::slot(int peer) const {
+  return block(peer).slots[turn_ & 1];
 }
 
 void NodeGroup::ring_doorbells() {
-  // Our change, the sleeper's flag and both loads of them are sequentially consistent: either we see that it
-  // sleeps, or it sees our change before it does.
   for (int peer = 0; peer < size(); ++peer) {
     RankBlock& other = block(peer);
     if (peer == index() || other.sleeping.load() == 0) continue;
@@ -101,62 +119,68 @@ void NodeGroup::ring_doorbells() {
   }
 }
 
-/// `laggard` gives a local index that is still awaited, or -1.
-Status NodeGroup::wait_until(const std::function<int()>& laggard, const Deadline& deadline, bool may_spin,
-                             const char* what) {
-  if (laggard() < 0) return {};
-  if (may_spin && spin_ > Duration::zero()) {
-    const Instant end = steady_clock.now() + spin_;
-    do {
-      for (int i = 0; i < 64; ++i) {
-        if (laggard() < 0) return {};
+Error NodeGroup::late_error(int late, const char* what) const {
+  const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(late)];
+  return {ErrorCode::timeout,
+          concat("rank ", rank, " did not ", what, " in time in ", describe(slot(index()).descriptor)), rank};
+}
+
+/// True if the wait is over. Where ranks share cores, the one that is awaited needs this one.
+bool NodeGroup::spin_until(const std::function<int()>& late) const {
+  const Instant end = steady_clock.now() + spin_;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (late() < 0) return true;
+      if (crowded_)
+        ::sched_yield();
+      else
         pause_cpu();
-      }
-      if (abort_.raised()) return abort_.status();
-    } while (steady_clock.now() < end);
-  }
+    }
+  } while (!abort_.raised() && steady_clock.now() < end);
+  return false;
+}
+
+Status NodeGroup::wait_until(const std::function<int()>& late, const Patience& patience, const char* what) {
+  if (late() < 0) return {};
+  if (patience.may_spin && spin_ > Duration::zero() && spin_until(late)) return {};
   RankBlock& own = block(index());
   while (true) {
     const std::uint32_t seen = own.doorbell.load(std::memory_order_relaxed);
     own.sleeping.store(1);
-    const int late = laggard();
-    if (late >= 0 && !abort_.raised() && !deadline.passed())
-      futex_wait(own.doorbell, seen, std::min(longest_nap, deadline.left()));
+    const int who = late();
+    if (who >= 0 && !abort_.raised() && !patience.deadline.passed())
+      futex_wait(own.doorbell, seen, std::min(longest_nap, patience.deadline.left()));
     own.sleeping.store(0, std::memory_order_relaxed);
-    if (late < 0) return {};
+    if (who < 0) return {};
     PACELINE_TRY(abort_.status());
-    if (deadline.passed()) {
-      const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(late)];
-      const Slot& mine = own.slots[turn_ & 1];
-      return Error{ErrorCode::timeout,
-                   concat("rank ", rank, " did not ", what, " in time in ", describe(mine.descriptor)), rank};
-    }
+    if (patience.deadline.passed()) return late_error(who, what);
   }
 }
 
-void NodeGroup::offer(const Descriptor& descriptor, const Location& location,
-                      std::span<const std::byte> payload) {
+void NodeGroup::offer(const Offer& offer, std::span<const std::byte> payload) {
   PACELINE_ASSERT(payload.size() <= inline_bytes, "a payload fits its slot");
   ++turn_;
-  RankBlock& own = block(index());
-  Slot& slot = own.slots[turn_ & 1];
-  slot.descriptor = descriptor;
-  slot.location = location;
-  if (!payload.empty()) std::memcpy(slot.payload, payload.data(), payload.size());
-  own.offered.store(turn_);
+  Slot& own = slot(index());
+  own.descriptor = offer.descriptor;
+  own.weight = offer.weight;
+  own.submitted = offer.submitted;
+  own.input = offer.input;
+  own.output = offer.output;
+  if (!payload.empty()) std::memcpy(own.payload, payload.data(), payload.size());
+  own.turn.store(turn_);
   ring_doorbells();
 }
 
-Status NodeGroup::await_offers(const Deadline& deadline, bool may_spin) {
-  const auto laggard = [this] {
+Status NodeGroup::await_offers(const Patience& patience) {
+  const auto late = [this] {
     for (int peer = 0; peer < size(); ++peer)
-      if (block(peer).offered.load() < turn_) return peer;
+      if (slot(peer).turn.load() != turn_) return peer;
     return -1;
   };
-  PACELINE_TRY(wait_until(laggard, deadline, may_spin, "come"));
-  const Descriptor& mine = block(index()).slots[turn_ & 1].descriptor;
+  PACELINE_TRY(wait_until(late, patience, "come"));
+  const Descriptor& mine = slot(index()).descriptor;
   for (int peer = 0; peer < size(); ++peer) {
-    const Descriptor& theirs = block(peer).slots[turn_ & 1].descriptor;
+    const Descriptor& theirs = slot(peer).descriptor;
     if (!(mine == theirs))
       return mismatch_error(layout_.rank(), mine,
                             layout_.topology().local_ranks[static_cast<std::size_t>(peer)], theirs);
@@ -164,12 +188,20 @@ Status NodeGroup::await_offers(const Deadline& deadline, bool may_spin) {
   return {};
 }
 
-const Location& NodeGroup::offered_location(int peer) const {
-  return block(peer).slots[turn_ & 1].location;
+const std::byte* NodeGroup::offered_payload(int peer) const {
+  return slot(peer).payload;
 }
-
-std::span<const std::byte> NodeGroup::offered_payload(int peer, std::size_t bytes) const {
-  return {block(peer).slots[turn_ & 1].payload, bytes};
+double NodeGroup::offered_weight(int peer) const {
+  return slot(peer).weight;
+}
+std::uint64_t NodeGroup::offered_submitted(int peer) const {
+  return slot(peer).submitted;
+}
+const Location& NodeGroup::offered_input(int peer) const {
+  return slot(peer).input;
+}
+const Location& NodeGroup::offered_output(int peer) const {
+  return slot(peer).output;
 }
 
 void NodeGroup::finish() {
@@ -177,31 +209,46 @@ void NodeGroup::finish() {
   ring_doorbells();
 }
 
-Status NodeGroup::await_finished_by_all(const Deadline& deadline, bool may_spin) {
-  const auto laggard = [this] {
+Status NodeGroup::await_finished_by_all(const Patience& patience) {
+  const auto late = [this] {
     for (int peer = 0; peer < size(); ++peer)
       if (block(peer).finished.load() < turn_) return peer;
     return -1;
   };
-  return wait_until(laggard, deadline, may_spin, "finish its part");
+  return wait_until(late, patience, "finish its part");
 }
 
 std::byte* NodeGroup::own_outcome() {
-  return block(index()).slots[turn_ & 1].outcome;
+  return slot(index()).outcome;
 }
 
-Result<const std::byte*> NodeGroup::await_outcome(int peer, const Deadline& deadline, bool may_spin) {
-  const auto laggard = [this, peer] { return block(peer).finished.load() < turn_ ? peer : -1; };
-  PACELINE_TRY(wait_until(laggard, deadline, may_spin, "finish its part"));
-  return static_cast<const std::byte*>(block(peer).slots[turn_ & 1].outcome);
+Result<const std::byte*> NodeGroup::await_outcome(int peer, const Patience& patience) {
+  const auto late = [this, peer] { return block(peer).finished.load() < turn_ ? peer : -1; };
+  PACELINE_TRY(wait_until(late, patience, "finish its part"));
+  return static_cast<const std::byte*>(slot(peer).outcome);
+}
+
+void NodeGroup::advance(Stage stage, std::uint64_t rounds) {
+  block(index()).stages[static_cast<std::size_t>(stage)].store(rounds);
+  ring_doorbells();
+}
+
+std::uint64_t NodeGroup::progress_of(int peer, Stage stage) const {
+  return block(peer).stages[static_cast<std::size_t>(stage)].load();
+}
+
+int NodeGroup::behind(Stage stage, std::uint64_t rounds) const {
+  for (int peer = 0; peer < size(); ++peer)
+    if (progress_of(peer, stage) < rounds) return peer;
+  return -1;
 }
 
 Result<std::uint32_t> NodeGroup::allocate(std::size_t bytes, const Deadline& deadline) {
   Allocation allocation;
   UniqueFd descriptor;
   PACELINE_ASSIGN(Memory own, Memory::create(bytes, descriptor));
-  PACELINE_ASSIGN(allocation.memory, handshake_.exchange(descriptor, bytes, {deadline, abort_}));
-  allocation.memory[static_cast<std::size_t>(index())] = std::move(own);
+  PACELINE_TRY(own.make_present(bytes));
+  PACELINE_ASSIGN(allocation.memory, exchange(bytes, std::move(own), descriptor, deadline));
   const std::lock_guard lock(allocations_mutex_);
   allocation.id = next_allocation_++;
   allocations_.push_back(std::move(allocation));
@@ -226,7 +273,7 @@ Location NodeGroup::locate(const void* data, std::size_t bytes) const {
     const Memory& own = allocation.memory[static_cast<std::size_t>(index())];
     if (at >= own.data() && bytes <= own.bytes() &&
         at - own.data() <= static_cast<std::ptrdiff_t>(own.bytes() - bytes))
-      return {allocation.id, static_cast<std::uint64_t>(at - own.data()), true};
+      return {allocation.id, 1, static_cast<std::uint64_t>(at - own.data())};
   }
   return {};
 }
@@ -238,6 +285,34 @@ std::byte* NodeGroup::at(int peer, const Location& location, std::size_t bytes) 
   const Memory& memory = allocation->memory[static_cast<std::size_t>(peer)];
   if (bytes > memory.bytes() || location.offset > memory.bytes() - bytes) return nullptr;
   return memory.data() + location.offset;
+}
+
+std::byte* NodeGroup::staging_of(int peer) const {
+  return staging_[static_cast<std::size_t>(peer)].data();
+}
+
+Status NodeGroup::make_staging_present(std::size_t bytes) {
+  return staging_[static_cast<std::size_t>(index())].make_present(bytes);
+}
+
+void NodeGroup::stop() {
+  block(index()).stopped.store(1);
+  ring_doorbells();
+}
+
+Status NodeGroup::quiesce(const Deadline& deadline) {
+  for (int peer = 0; peer < size(); ++peer) {
+    while (peer != index() && block(peer).stopped.load() == 0) {
+      if (handshake_.has_ended(peer, std::chrono::milliseconds(1))) break;
+      const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(peer)];
+      if (deadline.passed())
+        return Error{
+            ErrorCode::timeout,
+            concat("rank ", rank, " has neither stopped nor ended: it may still write to shared memory"),
+            rank};
+    }
+  }
+  return {};
 }
 
 }  // namespace paceline::shm

@@ -1,215 +1,191 @@
 #include "links.hpp"
 
 #include <poll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <map>
 
+#include "introduction.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
-#include "socket.hpp"
+#include "stream.hpp"
 
 namespace paceline::tcp {
 namespace {
 
-/// One block on its way: header first, then the bytes; `done` counts both.
-struct Transfer {
-  int peer = 0;
-  int fd = -1;
-  std::byte* bytes = nullptr;
-  std::size_t size = 0;
-  wire::DataHeader header;  // sent, or received and compared with `expected`
-  std::size_t done = 0;
-  [[nodiscard]] bool complete() const { return done == sizeof header + size; }
-};
+const SteadyClock steady_clock;
 
-Error broken(int peer, const std::string& how) {
-  return {ErrorCode::peer_lost, concat("rank ", peer, " is lost: ", how), peer};
-}
-
-/// Sends what the socket takes now.
-Status advance_sending(Transfer& t) {
-  while (!t.complete()) {
-    iovec pieces[2];
-    int count = 0;
-    if (t.done < sizeof t.header)
-      pieces[count++] = {reinterpret_cast<std::byte*>(&t.header) + t.done, sizeof t.header - t.done};
-    const std::size_t sent = t.done > sizeof t.header ? t.done - sizeof t.header : 0;
-    if (sent < t.size) pieces[count++] = {t.bytes + sent, t.size - sent};
-    msghdr message{};
-    message.msg_iov = pieces;
-    message.msg_iovlen = static_cast<std::size_t>(count);
-    const ssize_t put = ::sendmsg(t.fd, &message, MSG_NOSIGNAL);
-    if (put < 0 && errno == EAGAIN) return {};
-    if (put < 0 && errno != EINTR) return broken(t.peer, system_error("sending to it failed").message);
-    if (put > 0) t.done += static_cast<std::size_t>(put);
-  }
-  return {};
-}
-
-Status check_header(const wire::DataHeader& got, const wire::DataHeader& expected, int rank, int peer) {
-  if (got.magic != expected.magic)
-    return Error{ErrorCode::corrupt, concat("rank ", peer, " sent bytes that are not Paceline's protocol"),
-                 peer};
-  if (got.generation != expected.generation)
-    return Error{ErrorCode::mismatch,
-                 concat("rank ", peer, " sent a message of generation ", got.generation, ", this is ",
-                        expected.generation),
-                 peer};
-  if (!(got.descriptor == expected.descriptor))
-    return mismatch_error(rank, expected.descriptor, peer, got.descriptor);
-  if (got.part != expected.part || got.bytes != expected.bytes)
-    return Error{ErrorCode::mismatch,
-                 concat("rank ", peer, " sent block ", got.part, " of ", got.bytes, " bytes where block ",
-                        expected.part, " of ", expected.bytes, " was due in ", describe(expected.descriptor)),
-                 peer};
-  return {};
-}
-
-/// Receives what is there now.
-Status advance_receiving(Transfer& t, const wire::DataHeader& expected, int rank) {
-  while (!t.complete()) {
-    const bool in_header = t.done < sizeof t.header;
-    std::byte* at =
-        in_header ? reinterpret_cast<std::byte*>(&t.header) + t.done : t.bytes + (t.done - sizeof t.header);
-    const std::size_t left = (in_header ? sizeof t.header : sizeof t.header + t.size) - t.done;
-    const ssize_t got = ::recv(t.fd, at, left, 0);
-    if (got == 0) return broken(t.peer, "its process ended or its connection was closed");
-    if (got < 0 && errno == EAGAIN) return {};
-    if (got < 0 && errno != EINTR) return broken(t.peer, system_error("receiving from it failed").message);
-    if (got < 0) continue;
-    t.done += static_cast<std::size_t>(got);
-    if (in_header && t.done == sizeof t.header) PACELINE_TRY(check_header(t.header, expected, rank, t.peer));
-  }
-  return {};
-}
-
-class Links final : public BetweenNodes {
+class Links final : public Transport {
  public:
-  Links(int rank, std::uint64_t generation, std::vector<UniqueFd> connections, const AbortSignal& abort)
-      : rank_(rank), generation_(generation), connections_(std::move(connections)), abort_(abort) {}
+  Links(int wake_fd, int most_streams)
+      : wake_fd_(wake_fd), streams_(most_streams), used_streams_(most_streams) {}
+
+  void add(Stream stream) {
+    const int peer = stream.peer();
+    peers_[peer].streams.push_back(std::make_unique<Stream>(std::move(stream)));
+  }
+
+  void send(Transfer& transfer) override {
+    Peer& peer = peers_.at(transfer.peer);
+    const auto used = std::min<std::size_t>(static_cast<std::size_t>(used_streams_), peer.streams.size());
+    peer.streams[peer.next++ % used]->send(transfer);
+  }
+
+  void receive(Transfer& transfer) override {
+    Peer& peer = peers_.at(transfer.peer);
+    peer.posted.post(transfer);
+    for (const auto& stream : peer.streams) stream->reconsider();
+  }
+
+  Status progress(Duration at_most) override {
+    bool moved = false;
+    for (auto& [rank, peer] : peers_) {
+      for (const auto& stream : peer.streams) {
+        if (stream->wants_to_send()) {
+          PACELINE_ASSIGN(const bool sent, stream->advance_sending());
+          moved = moved || sent;
+        }
+        if (stream->wants_to_receive(peer.posted)) {
+          PACELINE_ASSIGN(const bool received, stream->advance_receiving(peer.posted));
+          moved = moved || received;
+        }
+      }
+      const auto ended = [](const auto& stream) { return stream->ended(); };
+      if (!peer.posted.empty() && std::ranges::all_of(peer.streams, ended))
+        return peer.streams.front()->broken("its process ended or its connection was closed");
+    }
+    if (moved || at_most == Duration::zero()) return {};
+    return wait(at_most);
+  }
 
   [[nodiscard]] std::string name() const override { return "tcp"; }
-
-  Status exchange(const Descriptor& descriptor, std::span<const Outgoing> outgoing,
-                  std::span<const Incoming> incoming, const Deadline& deadline) override {
-    std::vector<Transfer> sends;
-    std::vector<Transfer> receives;
-    std::vector<wire::DataHeader> expected;
-    for (const Outgoing& out : outgoing)
-      // Never written through: a transfer has one type for both directions.
-      sends.push_back({out.peer, fd_of(out.peer), const_cast<std::byte*>(out.bytes.data()), out.bytes.size(),
-                       header_for(descriptor, out.part, out.bytes.size()), 0});
-    for (const Incoming& in : incoming) {
-      receives.push_back({in.peer, fd_of(in.peer), in.bytes.data(), in.bytes.size(), {}, 0});
-      expected.push_back(header_for(descriptor, in.part, in.bytes.size()));
-    }
-    while (true) {
-      for (Transfer& send : sends) PACELINE_TRY(advance_sending(send));
-      for (std::size_t i = 0; i < receives.size(); ++i)
-        PACELINE_TRY(advance_receiving(receives[i], expected[i], rank_));
-      const auto complete = [](const Transfer& t) { return t.complete(); };
-      if (std::ranges::all_of(sends, complete) && std::ranges::all_of(receives, complete)) return {};
-      PACELINE_TRY(wait(sends, receives, descriptor, deadline));
-    }
-  }
+  [[nodiscard]] int streams() const override { return streams_; }
+  void use_streams(int count) override { used_streams_ = std::clamp(count, 1, streams_); }
 
  private:
-  [[nodiscard]] int fd_of(int peer) const { return connections_[static_cast<std::size_t>(peer)].get(); }
+  struct Peer {
+    std::vector<std::unique_ptr<Stream>> streams;
+    PostedReceives posted;
+    std::size_t next = 0;  // stream for the next block out
+  };
 
-  [[nodiscard]] wire::DataHeader header_for(const Descriptor& descriptor, std::uint32_t part,
-                                            std::size_t bytes) const {
-    wire::DataHeader header;
-    header.part = part;
-    header.generation = generation_;
-    header.bytes = bytes;
-    header.descriptor = descriptor;
-    return header;
-  }
-
-  /// Until a socket of an unfinished transfer is ready.
-  Status wait(const std::vector<Transfer>& sends, const std::vector<Transfer>& receives,
-              const Descriptor& descriptor, const Deadline& deadline) const {
-    PACELINE_TRY(abort_.status());
-    std::vector<pollfd> waits = {{abort_.fd(), POLLIN, 0}};
-    int late = -1;
-    for (const Transfer& t : sends)
-      if (!t.complete()) waits.push_back({t.fd, POLLOUT, 0}), late = t.peer;
-    for (const Transfer& t : receives)
-      if (!t.complete()) waits.push_back({t.fd, POLLIN, 0}), late = t.peer;
-    const int ready = ::poll(waits.data(), waits.size(), deadline.left_ms());
-    if (ready < 0 && errno != EINTR) return system_error("poll");
-    if (ready == 0 && deadline.passed())
-      return Error{ErrorCode::timeout,
-                   concat("rank ", late, " did not answer in time in ", describe(descriptor)), late};
+  Status wait(Duration at_most) {
+    waits_.assign(1, {wake_fd_, POLLIN, 0});
+    for (const auto& [rank, peer] : peers_) {
+      for (const auto& stream : peer.streams) {
+        const bool out = stream->wants_to_send();
+        const bool in = stream->wants_to_receive(peer.posted);
+        if (out || in)
+          waits_.push_back({stream->fd(), static_cast<short>((out ? POLLOUT : 0) | (in ? POLLIN : 0)), 0});
+      }
+    }
+    const auto ns = at_most.count();
+    const timespec limit{ns / 1'000'000'000, ns % 1'000'000'000};
+    if (::ppoll(waits_.data(), waits_.size(), &limit, nullptr) < 0 && errno != EINTR)
+      return system_error("poll");
     return {};
   }
 
-  int rank_;
-  std::uint64_t generation_;
-  std::vector<UniqueFd> connections_;  // by rank
-  const AbortSignal& abort_;
+  int wake_fd_;
+  int streams_;
+  int used_streams_;
+  std::map<int, Peer> peers_;  // by rank
+  std::vector<pollfd> waits_;
 };
 
-/// The rank behind a fresh connection, once it has proved that it belongs here; -1 for a stranger.
-int identify(int connection, const std::string& secret, std::uint64_t generation,
-             const std::vector<int>& expected, const AbortSignal& abort) {
-  const SteadyClock clock;
-  const Deadline deadline(clock, std::chrono::seconds(2));
-  auto frame = receive_frame(connection, 4096, {deadline, abort});
-  if (!frame.ok() || frame->type != wire::FrameType::link) return -1;
-  const auto hello = wire::decode_link_hello(frame->payload);
-  if (!hello.has_value() || !wire::same_secret(secret, hello->secret) || hello->generation != generation)
-    return -1;
-  return std::ranges::find(expected, hello->rank) == expected.end() ? -1 : hello->rank;
-}
+/// Makes the connections of one rank to all its peers.
+class Linker {
+ public:
+  Linker(const Layout& layout, const LinkOptions& options, const Patience& patience)
+      : layout_(layout),
+        options_(options),
+        patience_(patience),
+        links_(std::make_unique<Links>(patience.abort.fd(), options.streams)) {}
+
+  Status connect(int peer, const wire::Hello& place) {
+    const auto context = [&](const Error& error) {
+      Error with = error.with_context(concat("rank ", peer, " on node ", place.node_name));
+      with.rank = peer;
+      return with;
+    };
+    for (int stream = 0; stream < options_.streams; ++stream) {
+      auto connection = connect_to(place.host, place.port, patience_);
+      if (!connection.ok()) return context(connection.error());
+      const std::string self = wire::encode(wire::LinkHello{options_.generation, layout_.rank()});
+      auto keys = introduce(connection->get(), wire::FrameType::link, self, options_.secret, patience_);
+      if (!keys.ok()) return context(keys.error());
+      PACELINE_TRY(add(peer, std::move(*connection), keys->to_acceptor, keys->to_connector));
+    }
+    return {};
+  }
+
+  void expect(int peer) { awaited_[peer] = options_.streams; }
+
+  Status accept_all(const UniqueFd& listener) {
+    while (!awaited_.empty()) {
+      auto connection = accept_from(listener.get(), patience_);
+      if (!connection.ok()) {
+        const int peer = awaited_.begin()->first;
+        Error error = connection.error().with_context(concat("waiting for the connection of rank ", peer));
+        if (error.rank < 0) error.rank = peer;
+        return error;
+      }
+      PACELINE_TRY(admit(std::move(*connection)));
+    }
+    return {};
+  }
+
+  [[nodiscard]] std::unique_ptr<Transport> take() { return std::move(links_); }
+
+ private:
+  /// A stranger is refused and disturbs nobody.
+  Status admit(UniqueFd connection) {
+    const Deadline soon(steady_clock, std::min<Duration>(std::chrono::seconds(2), patience_.deadline.left()));
+    auto heard = hear_introduction(connection.get(), options_.secret, {soon, patience_.abort});
+    const auto hello = heard.ok() && heard->type == wire::FrameType::link
+                           ? wire::decode_link_hello(heard->payload)
+                           : std::nullopt;
+    if (!hello.has_value() || hello->generation != options_.generation || !awaited_.contains(hello->rank)) {
+      log(LogLevel::warning, "refused a connection that is not a rank of this job");
+      return patience_.abort.status();
+    }
+    PACELINE_TRY(add(hello->rank, std::move(connection), heard->keys.to_connector, heard->keys.to_acceptor));
+    if (--awaited_[hello->rank] == 0) awaited_.erase(hello->rank);
+    return {};
+  }
+
+  Status add(int peer, UniqueFd connection, const Digest& sending_key, const Digest& receiving_key) {
+    std::unique_ptr<Cipher> cipher;
+    if (options_.encrypt) {
+      PACELINE_ASSIGN(cipher, Cipher::make(sending_key, receiving_key));
+    }
+    links_->add({layout_.rank(), peer, std::move(connection), std::move(cipher)});
+    return {};
+  }
+
+  const Layout& layout_;
+  const LinkOptions& options_;
+  const Patience& patience_;
+  std::unique_ptr<Links> links_;
+  std::map<int, int> awaited_;  // connections by rank
+};
 
 }  // namespace
 
-Result<std::unique_ptr<BetweenNodes>> make_links(const Layout& layout, const std::vector<wire::Hello>& roster,
-                                                 const UniqueFd& data_listener, const std::string& secret,
-                                                 std::uint64_t generation, const Deadline& deadline,
-                                                 const AbortSignal& abort) {
+Result<std::unique_ptr<Transport>> make_links(const Layout& layout, const std::vector<wire::Hello>& roster,
+                                              const UniqueFd& data_listener, const LinkOptions& options,
+                                              const Deadline& deadline, const AbortSignal& abort) {
   const Patience patience{deadline, abort};
-  std::vector<UniqueFd> connections(roster.size());
-  std::vector<int> awaited;
-  const std::string introduction = wire::encode(wire::LinkHello{secret, generation, layout.rank()});
+  Linker linker(layout, options, patience);
   for (const int peer : layout.linked_ranks()) {
-    if (peer > layout.rank()) {
-      awaited.push_back(peer);
-      continue;
-    }
-    const wire::Hello& place = roster[static_cast<std::size_t>(peer)];
-    auto connection = connect_to(place.host, place.port, patience);
-    if (!connection.ok()) {
-      Error error = connection.error().with_context(concat("rank ", peer, " on node ", place.node_name));
-      error.rank = peer;
-      return error;
-    }
-    PACELINE_TRY(send_frame(connection->get(), wire::FrameType::link, introduction, patience));
-    connections[static_cast<std::size_t>(peer)] = std::move(*connection);
+    if (peer > layout.rank())
+      linker.expect(peer);
+    else
+      PACELINE_TRY(linker.connect(peer, roster[static_cast<std::size_t>(peer)]));
   }
-  while (!awaited.empty()) {
-    auto connection = accept_from(data_listener.get(), patience);
-    if (!connection.ok()) {
-      Error error =
-          connection.error().with_context(concat("waiting for the connection of rank ", awaited[0]));
-      if (error.rank < 0) error.rank = awaited[0];
-      return error;
-    }
-    const int peer = identify(connection->get(), secret, generation, awaited, abort);
-    if (peer < 0) {
-      log(LogLevel::warning, "refused a connection that is not a rank of this job");
-      continue;
-    }
-    std::erase(awaited, peer);
-    connections[static_cast<std::size_t>(peer)] = std::move(*connection);
-  }
-  return std::unique_ptr<BetweenNodes>(
-      std::make_unique<Links>(layout.rank(), generation, std::move(connections), abort));
+  PACELINE_TRY(linker.accept_all(data_listener));
+  return linker.take();
 }
 
 }  // namespace paceline::tcp

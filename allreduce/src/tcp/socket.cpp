@@ -1,6 +1,7 @@
 #include "socket.hpp"
 
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -108,6 +109,44 @@ Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port) {
           concat("port ", port, " on ", host, " is taken by another program: choose another, or 0 for any")};
   }
   return last;
+}
+
+Result<UniqueFd> listen_in(const std::string& host, const std::string& ports) {
+  if (ports.empty()) return listen_on(host, 0);
+  const std::vector<std::string> ends = split(ports, '-');
+  const auto first = parse_integer(ends.front(), 1, 65535);
+  const auto last = parse_integer(ends.back(), 1, 65535);
+  if (ends.size() > 2 || !first || !last || *first > *last)
+    return Error{ErrorCode::invalid_argument,
+                 concat("the ports are \"", ports, "\": give a range such as 20000-20100 (PACELINE_PORTS)")};
+  for (std::int64_t port = *first; port <= *last; ++port) {
+    auto listener = listen_on(host, static_cast<std::uint16_t>(port));
+    if (listener.ok() || listener.error().code != ErrorCode::already_exists) return listener;
+  }
+  return Error{ErrorCode::already_exists,
+               concat("all ports ", ports, " on ", host, " are taken: widen the range")};
+}
+
+Result<std::string> address_of_interface(const std::string& name) {
+  ifaddrs* found = nullptr;
+  if (::getifaddrs(&found) != 0) return system_error("getifaddrs");
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> all(found, &::freeifaddrs);
+  std::string known;
+  for (const int family : {AF_INET, AF_INET6}) {
+    for (const ifaddrs* each = all.get(); each != nullptr; each = each->ifa_next) {
+      if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != family) continue;
+      if (name != each->ifa_name) {
+        known += concat(known.empty() ? "" : ", ", each->ifa_name);
+        continue;
+      }
+      char host[NI_MAXHOST];
+      const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+      if (::getnameinfo(each->ifa_addr, length, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0)
+        return std::string(host);
+    }
+  }
+  return Error{ErrorCode::not_found, concat("there is no network interface \"", name,
+                                            "\" with an address here; there are ", known)};
 }
 
 Result<std::uint16_t> port_of(int listener) {

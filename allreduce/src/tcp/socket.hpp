@@ -24,6 +24,10 @@ struct Patience {
 
 /// A non-blocking socket that listens on `host`; port 0: any, see port_of. already_exists when taken.
 [[nodiscard]] Result<UniqueFd> listen_on(const std::string& host, std::uint16_t port);
+/// The same on a free port of `ports` ("20000-20100", or one number), or on any if that is empty.
+[[nodiscard]] Result<UniqueFd> listen_in(const std::string& host, const std::string& ports);
+/// The numeric address of a network interface of this machine; IPv4 if it has one.
+[[nodiscard]] Result<std::string> address_of_interface(const std::string& name);
 [[nodiscard]] Result<std::uint16_t> port_of(int listener);
 /// The address on this side of a connection, in numbers.
 [[nodiscard]] Result<std::string> local_address(int connection);

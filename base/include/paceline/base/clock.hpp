@@ -34,7 +34,9 @@ class ManualClock final : public Clock {
 /// The end of a wait: compare, or ask how much is left.
 class Deadline {
  public:
-  Deadline(const Clock& clock, Duration from_now) : clock_(&clock), at_(clock.now() + from_now) {}
+  Deadline(const Clock& clock, Duration from_now) : Deadline(clock, clock.now(), from_now) {}
+  /// Where the time is known already.
+  Deadline(const Clock& clock, Instant now, Duration from_now) : clock_(&clock), at_(now + from_now) {}
   [[nodiscard]] Duration left() const noexcept {
     const Duration left = at_ - clock_->now();
     return left > Duration::zero() ? left : Duration::zero();
