@@ -23,7 +23,7 @@ std::size_t combine_row(ReduceOp op) {
 Arithmetic::Arithmetic(const Descriptor& descriptor)
     : descriptor_(descriptor),
       unit_(descriptor.codec == Codec::fixed_point ? sizeof(std::int64_t) : element_bytes(descriptor.type)),
-      factor_(std::ldexp(1.0, descriptor.exponent)) {
+      factor_(descriptor.codec == Codec::fixed_point ? std::ldexp(1.0, descriptor.exponent) : 1.0) {
 }
 
 std::size_t Arithmetic::wire_bytes(std::size_t count) const {

@@ -1,5 +1,6 @@
 #include "operation.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -106,12 +107,14 @@ Status check_request(const Request& request, int rank, int size) {
   if (d.root < 0 || d.root >= size) return wrong(d, "there is no such rank");
   const auto [input_blocks, output_blocks] = blocks_of(d.kind, size);
   const std::size_t unit = element_bytes(d.type);
-  if (d.count > static_cast<std::uint64_t>(PTRDIFF_MAX) / unit / static_cast<std::size_t>(size))
+  std::size_t most = 0;  // bytes of the larger of input and output
+  if (__builtin_mul_overflow(d.count, unit * std::max(input_blocks, output_blocks), &most) || most > PTRDIFF_MAX)
     return wrong(d, "this does not fit into memory");
   if (d.count > 0) {
     if (request.input == nullptr || request.output == nullptr) return wrong(d, "the data is null");
-    if (reinterpret_cast<std::uintptr_t>(request.input) % unit != 0 ||
-        reinterpret_cast<std::uintptr_t>(request.output) % unit != 0)
+    const auto addresses =
+        reinterpret_cast<std::uintptr_t>(request.input) | reinterpret_cast<std::uintptr_t>(request.output);
+    if ((addresses & (unit - 1)) != 0)  // sizes of elements are powers of two
       return wrong(d, concat("the data is not aligned to ", unit, " bytes"));
     PACELINE_TRY(check_overlap(request, rank, d.count * unit, input_blocks, output_blocks));
   }

@@ -57,6 +57,25 @@ inline std::vector<Member> members_of(const Ranks& ranks, std::uint16_t port) {
   return members;
 }
 
+/// Memory of either kind with room for `bytes`.
+struct Buffer {
+  SharedBuffer shared;
+  std::vector<double> plain;
+  [[nodiscard]] void* data() {
+    return shared.data() != nullptr ? static_cast<void*>(shared.data()) : plain.data();
+  }
+};
+
+inline Result<Buffer> make_buffer(Communicator& communicator, bool shared, std::size_t bytes) {
+  Buffer buffer;
+  if (shared) {
+    PACELINE_ASSIGN(buffer.shared, communicator.allocate(bytes));
+  } else {
+    buffer.plain.resize(bytes / sizeof(double) + 1);
+  }
+  return buffer;
+}
+
 /// What a rank does; an empty string is success, anything else what went wrong.
 using RankBody = std::function<std::string(Result<Communicator>&, int rank)>;
 

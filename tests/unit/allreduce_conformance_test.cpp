@@ -23,25 +23,6 @@ void PrintTo(const Case& test, std::ostream* out) {
 
 class Conformance : public ::testing::TestWithParam<Case> {};
 
-/// Memory of either kind with room for `bytes`.
-struct Buffer {
-  SharedBuffer shared;
-  std::vector<double> plain;
-  [[nodiscard]] void* data() {
-    return shared.data() != nullptr ? static_cast<void*>(shared.data()) : plain.data();
-  }
-};
-
-Result<Buffer> make_buffer(Communicator& communicator, bool shared, std::size_t bytes) {
-  Buffer buffer;
-  if (shared) {
-    PACELINE_ASSIGN(buffer.shared, communicator.allocate(bytes));
-  } else {
-    buffer.plain.resize(bytes / sizeof(double) + 1);
-  }
-  return buffer;
-}
-
 /// Small values that every type holds exactly, also when 8 ranks add them up.
 template <class T>
 T term(std::size_t i) {

@@ -248,7 +248,8 @@ class Communicator {
   /// up and allocate others.
   [[nodiscard]] Status quiesce(Duration timeout);
 
-  /// Time spent inside collectives so far, waiting for peers included.
+  /// Time spent inside collectives so far, waiting for peers included. What fits the control block (4 KiB) counts
+  /// only as far as it waited for more than a microsecond or so.
   [[nodiscard]] Duration busy() const noexcept;
   /// For people: what was measured between nodes, and which algorithm is used up to which size.
   [[nodiscard]] std::string describe_plan() const;

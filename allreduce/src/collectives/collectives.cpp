@@ -8,6 +8,7 @@
 namespace paceline {
 namespace {
 
+const SteadyClock steady_clock;
 // On one node rounds are short, so that what goes through staging stays in the caches.
 constexpr std::size_t local_round_bytes = 256U << 10;
 constexpr std::size_t local_slots = 4;
@@ -62,9 +63,13 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
   const std::size_t ranks = course.blocks();
   const std::size_t in_bytes = bytes * (d.kind == CollectiveKind::reduce_scatter ? ranks : 1);
   const std::size_t out_bytes = bytes * (d.kind == CollectiveKind::all_gather ? ranks : 1);
-  group_.offer({d, request.weight, submitted, group_.locate(request.input, in_bytes),
-                group_.locate(request.output, out_bytes)},
-               {});
+  shm::Offer offer{d, request.weight, submitted};
+  offer.input = group_.locate(request.input, in_bytes);
+  offer.output = group_.locate(request.output, out_bytes);
+  offer.input_address = reinterpret_cast<std::uintptr_t>(request.input);
+  offer.output_address = reinterpret_cast<std::uintptr_t>(request.output);
+  offer.way = static_cast<std::uint32_t>(ways_.choose(bytes));
+  group_.offer(offer, {});
   PACELINE_TRY(group_.await_offers(patience));
   for (int peer = 0; peer < group_.size(); ++peer)
     submitted = std::min(submitted, group_.offered_submitted(peer));
@@ -77,19 +82,21 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
                                : d.kind == CollectiveKind::reduce_scatter ? make_reduce_scatter(course)
                                : d.kind == CollectiveKind::all_gather     ? make_all_gather(course)
                                                                           : make_broadcast(course);
+  const Instant begin = steady_clock.now();
   std::uint64_t heard = submitted;
   PACELINE_TRY(run_rounds(course, *kind, heard));
   // Between nodes only sums hear from all.
   submitted = transport_ == nullptr || d.kind == CollectiveKind::all_reduce ? heard : 0;
-  if (!course.direct) {
+  if (course.way != Way::direct) {
     staged_rounds_ += course.rounds;
-    return {};
+    if (d.kind == CollectiveKind::all_reduce) ways_.learn(bytes, course.way, steady_clock.now() - begin);
   }
+  if (course.way == Way::staged) return {};
   group_.finish();
   return group_.await_finished_by_all(patience);
 }
 
-/// Finds the node's memory, if all of it is shared; otherwise the way is through staging.
+/// Finds the node's memory, if all of it is shared; otherwise its first rank has said how it is to go.
 Status Collectives::map_memory(Course& course) const {
   const Descriptor& d = course.request.descriptor;
   const std::size_t bytes = d.count * course.unit();
@@ -98,8 +105,13 @@ Status Collectives::map_memory(Course& course) const {
   if (group_.size() == 1) return {};
   for (int peer = 0; peer < group_.size(); ++peer)
     if (group_.offered_input(peer).shared == 0 || group_.offered_output(peer).shared == 0)
-      course.direct = false;
-  if (!course.direct) return {};
+      course.way = Way::staged;
+  if (course.way != Way::direct) {
+    const bool pulled = d.kind == CollectiveKind::all_reduce && group_.can_pull() &&
+                        group_.offered_way(0) == static_cast<std::uint32_t>(Way::pulled);
+    if (pulled) course.way = Way::pulled;
+    return {};
+  }
   for (int peer = 0; peer < group_.size(); ++peer) {
     const std::byte* input = group_.at(peer, group_.offered_input(peer), in_bytes);
     std::byte* output = group_.at(peer, group_.offered_output(peer), out_bytes);
@@ -131,7 +143,7 @@ Status Collectives::cut(Course& course) {
     course.crossings_ahead = wire_rounds_ahead;
     course.slots = wire_slots;
     round_bytes = std::min(wanted, most_round_bytes) / widest;
-  } else if (!course.direct) {
+  } else if (course.way != Way::direct) {
     course.slots = local_slots;
     round_bytes = local_round_bytes / widest;
   }
@@ -141,7 +153,7 @@ Status Collectives::cut(Course& course) {
   course.slot_bytes = (needs.contributed + needs.results) * course.per_round * course.unit();
   course.first_round = staged_rounds_;
   const std::size_t used = std::min<std::size_t>(course.slots, course.rounds) * course.slot_bytes;
-  if (course.direct || used <= staging_present_) return {};
+  if (course.way != Way::staged || used <= staging_present_) return {};
   PACELINE_TRY(group_.make_staging_present(used));
   staging_present_ = used;
   return {};

@@ -35,12 +35,13 @@ class Collectives {
   void use(const Plan& plan) { plan_ = plan; }
   [[nodiscard]] const Plan& plan() const noexcept { return plan_; }
 
-  /// `submitted`: how many collectives this rank has begun; becomes the least of all ranks where the
-  /// collective has told, and 0 where not (the same on all ranks).
+  /// Carries one out. `submitted`: how many collectives this rank has begun; becomes the least of all ranks
+  /// where the collective has told, and 0 where not (the same on all ranks). Whether it travels in the
+  /// control block.
+  [[nodiscard]] bool is_small(const Request& request) const;
   [[nodiscard]] Status run(const Request& request, std::uint64_t& submitted, const shm::Patience& patience);
 
  private:
-  [[nodiscard]] bool is_small(const Request& request) const;
   [[nodiscard]] Status run_small(const Request& request, const Arithmetic& arithmetic,
                                  std::uint64_t& submitted, const shm::Patience& patience);
   void finish_small(const Request& request, const Arithmetic& arithmetic);
@@ -62,6 +63,7 @@ class Collectives {
   std::uint64_t generation_;
   const AbortSignal& abort_;
   Plan plan_;
+  WayChooser ways_;
   ScratchPool scratch_;
   std::vector<const void*> ins_;
   std::uint64_t staged_rounds_ = 0;  // through staging, of all collectives so far

@@ -28,7 +28,7 @@ const std::byte* Course::source(int peer, std::uint64_t round_index, std::size_t
                                 ElementRange range) const {
   const std::size_t in_caller = (block * request.descriptor.count + range.begin) * unit();
   if (peer == group.index()) return request.input + in_caller;
-  if (direct) return inputs[static_cast<std::size_t>(peer)] + in_caller;
+  if (way == Way::direct) return inputs[static_cast<std::size_t>(peer)] + in_caller;
   const ElementRange whole = round(round_index);
   return contribution(peer, round_index) + (block * whole.size() + range.begin - whole.begin) * unit();
 }
@@ -38,7 +38,7 @@ std::byte* Course::destination(int peer, std::uint64_t round_index, std::size_t 
   const std::size_t caller_block = request.descriptor.kind == CollectiveKind::reduce_scatter ? 0 : block;
   const std::size_t in_caller = (caller_block * request.descriptor.count + range.begin) * unit();
   if (peer == group.index()) return request.output + in_caller;
-  if (direct) return outputs[static_cast<std::size_t>(peer)] + in_caller;
+  if (way == Way::direct) return outputs[static_cast<std::size_t>(peer)] + in_caller;
   const ElementRange whole = round(round_index);
   return result(group.index(), round_index) + (block * whole.size() + range.begin - whole.begin) * unit();
 }
@@ -47,10 +47,10 @@ void Course::destinations(std::uint64_t round_index, std::size_t block, ElementR
                           std::vector<void*>& into) const {
   into.clear();
   into.push_back(destination(group.index(), round_index, block, range));
-  if (direct) {
+  if (way == Way::direct) {
     for (int peer = 0; peer < group.size(); ++peer)
       if (peer != group.index()) into.push_back(destination(peer, round_index, block, range));
-  } else if (group.size() > 1) {
+  } else if (way == Way::staged && group.size() > 1) {
     into.push_back(
         destination(group.index() == 0 ? 1 : 0, round_index, block, range));  // staging, once for all
   }

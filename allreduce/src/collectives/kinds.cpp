@@ -37,15 +37,20 @@ class KindBase : public Kind {
         range.size() * unit);
   }
 
+  /// The local index of the owner of `fragment` on this node.
+  [[nodiscard]] int local_owner(int fragment) const {
+    const int owner = course_.layout.owner(course_.layout.node(), fragment);
+    return static_cast<int>(std::ranges::find(local_ranks(), owner) - local_ranks().begin());
+  }
+
   /// Copies `range` of `block` from where its fragment's owner has left it to `to`.
   void collect_part(std::uint64_t round, int fragment, std::size_t block, std::byte* to) {
     const ElementRange range = course_.fragment(round, fragment);
-    const int owner = course_.layout.owner(course_.layout.node(), fragment);
-    const auto peer = static_cast<int>(std::ranges::find(local_ranks(), owner) - local_ranks().begin());
     const ElementRange whole = course_.round(round);
-    copy_bytes(
-        to, course_.result(peer, round) + (block * whole.size() + range.begin - whole.begin) * course_.unit(),
-        range.size() * course_.unit());
+    copy_bytes(to,
+               course_.result(local_owner(fragment), round) +
+                   (block * whole.size() + range.begin - whole.begin) * course_.unit(),
+               range.size() * course_.unit());
   }
 
   /// All local ranks' inputs, for a sum over the node.
@@ -64,16 +69,17 @@ class AllReduce final : public KindBase {
  public:
   using KindBase::KindBase;
 
-  std::unique_ptr<Crossing> begin(std::uint64_t round, int fragment,
-                                  const CrossingContext* crossing) override {
+  Result<std::unique_ptr<Crossing>> begin(std::uint64_t round, int fragment,
+                                          const CrossingContext* crossing) override {
     const ElementRange range = course_.fragment(round, fragment);
     const Arithmetic& arithmetic = course_.arithmetic;
     const int size = course_.group.size();
+    PACELINE_ASSIGN(const void* const* addends, addends_of(round, range));
     if (alone()) {
       course_.destinations(round, 0, range, outs_);
-      arithmetic.whole(outs_.data(), static_cast<int>(outs_.size()), sources(round, 0, range), size,
-                       course_.weights_or_null(), range.size(), course_.divisor);
-      return nullptr;
+      arithmetic.whole(outs_.data(), static_cast<int>(outs_.size()), addends, size, course_.weights_or_null(),
+                       range.size(), course_.divisor);
+      return std::unique_ptr<Crossing>();
     }
     Work& work = work_of(round, fragment);
     work.data = course_.destination(own_index(), round, 0, range);
@@ -81,7 +87,7 @@ class AllReduce final : public KindBase {
       work.scratch = course_.scratch.take(range.size() * arithmetic.unit());
       work.data = work.scratch.data();
     }
-    arithmetic.partial(work.data, sources(round, 0, range), size, course_.weights_or_null(), range.size());
+    arithmetic.partial(work.data, addends, size, course_.weights_or_null(), range.size());
     float* residual = course_.request.residual;
     const std::uint32_t parts = parts_per_crossing(course_.layout.nodes());
     const auto piece =
@@ -102,15 +108,46 @@ class AllReduce final : public KindBase {
     work.scratch = {};
   }
 
-  void collect(std::uint64_t round) override {
+  Status collect(std::uint64_t round) override {
     for (int fragment = 0; fragment < course_.layout.fragments(); ++fragment) {
       if (course_.owns(fragment)) continue;
       const ElementRange range = course_.fragment(round, fragment);
-      collect_part(round, fragment, 0, course_.request.output + range.begin * course_.unit());
+      std::byte* to = course_.request.output + range.begin * course_.unit();
+      if (course_.way == Way::pulled)
+        PACELINE_TRY(pull_result(fragment, range, to));
+      else
+        collect_part(round, fragment, 0, to);
     }
+    return {};
   }
 
  private:
+  /// What the node's ranks have for a fragment: where it is, or pulled into scratch memory.
+  Result<const void* const*> addends_of(std::uint64_t round, ElementRange range) {
+    if (course_.way != Way::pulled) return sources(round, 0, range);
+    const std::size_t bytes = range.size() * course_.unit();
+    const auto ranks = static_cast<std::size_t>(course_.group.size());
+    if (pulled_.data() == nullptr) pulled_ = course_.scratch.take(ranks * course_.per_round * course_.unit());
+    ins_.clear();
+    for (int peer = 0; peer < course_.group.size(); ++peer) {
+      std::byte* here = pulled_.data() + static_cast<std::size_t>(peer) * bytes;
+      if (peer == own_index()) {
+        ins_.push_back(course_.source(peer, round, 0, range));
+        continue;
+      }
+      const std::uint64_t there = course_.group.offered_input_address(peer) + range.begin * course_.unit();
+      PACELINE_TRY(course_.group.pull(peer, there, here, bytes));
+      ins_.push_back(here);
+    }
+    return static_cast<const void* const*>(ins_.data());
+  }
+
+  Status pull_result(int fragment, ElementRange range, std::byte* to) {
+    const int peer = local_owner(fragment);
+    const std::uint64_t there = course_.group.offered_output_address(peer) + range.begin * course_.unit();
+    return course_.group.pull(peer, there, to, range.size() * course_.unit());
+  }
+
   /// Where the partial sums of a fragment are while they travel.
   struct Work {
     std::byte* data = nullptr;
@@ -124,6 +161,7 @@ class AllReduce final : public KindBase {
   }
 
   std::vector<Work> works_;
+  ScratchPool::Buffer pulled_;
 };
 
 /// A sum or a copy of all ranks' blocks: between nodes they travel in scratch memory, ordered by node.
@@ -183,8 +221,8 @@ class ReduceScatter final : public OfBlocks {
  public:
   using OfBlocks::OfBlocks;
 
-  std::unique_ptr<Crossing> begin(std::uint64_t round, int fragment,
-                                  const CrossingContext* crossing) override {
+  Result<std::unique_ptr<Crossing>> begin(std::uint64_t round, int fragment,
+                                          const CrossingContext* crossing) override {
     const ElementRange range = course_.fragment(round, fragment);
     const int size = course_.group.size();
     if (alone()) {
@@ -194,7 +232,7 @@ class ReduceScatter final : public OfBlocks {
         course_.arithmetic.whole(&out, 1, sources(round, block, range), size, course_.weights_or_null(),
                                  range.size(), course_.divisor);
       }
-      return nullptr;
+      return std::unique_ptr<Crossing>();
     }
     Packed& packed = pack(round, fragment);
     for (std::size_t block = 0; block < course_.blocks(); ++block)
@@ -215,13 +253,14 @@ class ReduceScatter final : public OfBlocks {
     packed.memory = {};
   }
 
-  void collect(std::uint64_t round) override {
+  Status collect(std::uint64_t round) override {
     for (int fragment = 0; fragment < course_.layout.fragments(); ++fragment) {
       if (course_.owns(fragment)) continue;
       const ElementRange range = course_.fragment(round, fragment);
       collect_part(round, fragment, static_cast<std::size_t>(course_.layout.rank()),
                    course_.request.output + range.begin * course_.unit());
     }
+    return {};
   }
 
  protected:
@@ -232,15 +271,15 @@ class AllGather final : public OfBlocks {
  public:
   using OfBlocks::OfBlocks;
 
-  std::unique_ptr<Crossing> begin(std::uint64_t round, int fragment,
-                                  const CrossingContext* crossing) override {
+  Result<std::unique_ptr<Crossing>> begin(std::uint64_t round, int fragment,
+                                          const CrossingContext* crossing) override {
     const ElementRange range = course_.fragment(round, fragment);
     const std::size_t bytes = range.size() * course_.unit();
     if (alone()) {
       for (int peer = 0; peer < course_.group.size(); ++peer)
         spread(round, local_ranks()[static_cast<std::size_t>(peer)], range,
                course_.source(peer, round, 0, range));
-      return nullptr;
+      return std::unique_ptr<Crossing>();
     }
     Packed& packed = pack(round, fragment);
     for (int peer = 0; peer < course_.group.size(); ++peer)
@@ -258,7 +297,7 @@ class AllGather final : public OfBlocks {
     packed.memory = {};
   }
 
-  void collect(std::uint64_t round) override {
+  Status collect(std::uint64_t round) override {
     for (int fragment = 0; fragment < course_.layout.fragments(); ++fragment) {
       if (course_.owns(fragment)) continue;
       const ElementRange range = course_.fragment(round, fragment);
@@ -267,6 +306,7 @@ class AllGather final : public OfBlocks {
                      course_.request.output +
                          (block * course_.request.descriptor.count + range.begin) * course_.unit());
     }
+    return {};
   }
 
  private:
@@ -284,14 +324,14 @@ class Broadcast final : public KindBase {
     if (is_root()) KindBase::contribute(round);
   }
 
-  std::unique_ptr<Crossing> begin(std::uint64_t round, int fragment,
-                                  const CrossingContext* crossing) override {
+  Result<std::unique_ptr<Crossing>> begin(std::uint64_t round, int fragment,
+                                          const CrossingContext* crossing) override {
     const ElementRange range = course_.fragment(round, fragment);
     std::byte* own = course_.destination(own_index(), round, 0, range);
     if (on_root_node()) {
       copy_bytes(own, course_.source(root_index(), round, 0, range), range.size() * course_.unit());
       spread(round, range, own);
-      if (alone()) return nullptr;
+      if (alone()) return std::unique_ptr<Crossing>();
     }
     const auto piece =
         static_cast<std::uint32_t>(round) * static_cast<std::uint32_t>(course_.layout.fragments()) +
@@ -307,12 +347,13 @@ class Broadcast final : public KindBase {
     spread(round, range, course_.destination(own_index(), round, 0, range));
   }
 
-  void collect(std::uint64_t round) override {
+  Status collect(std::uint64_t round) override {
     for (int fragment = 0; fragment < course_.layout.fragments(); ++fragment) {
       if (course_.owns(fragment) || is_root()) continue;
       const ElementRange range = course_.fragment(round, fragment);
       collect_part(round, fragment, 0, course_.request.output + range.begin * course_.unit());
     }
+    return {};
   }
 
  private:
@@ -330,8 +371,9 @@ class Broadcast final : public KindBase {
   void spread(std::uint64_t round, ElementRange range, const std::byte* from) {
     course_.destinations(round, 0, range, outs_);
     // The root has it: nobody writes to its memory.
-    const void* roots =
-        course_.direct && on_root_node() ? course_.destination(root_index(), round, 0, range) : nullptr;
+    const void* roots = course_.way == Way::direct && on_root_node()
+                            ? course_.destination(root_index(), round, 0, range)
+                            : nullptr;
     for (void* out : outs_)
       if (out != roots) copy_bytes(out, from, range.size() * course_.unit());
   }

@@ -27,7 +27,8 @@ class Runner {
       : course_(course),
         kind_(kind),
         submitted_(submitted),
-        staged_(!course.direct && course.group.size() > 1) {
+        staged_(course.way == Way::staged && course.group.size() > 1),
+        collects_(course.way != Way::direct && course.group.size() > 1) {
     if (course.transport != nullptr)
       context_.emplace(CrossingContext{course.layout, *course.transport, course.arithmetic, course.scratch,
                                        course.header, course.divisor});
@@ -38,7 +39,8 @@ class Runner {
   Status run() {
     while (collected_ < course_.rounds) {
       if (course_.transport != nullptr && !in_flight_.empty()) PACELINE_TRY(move_blocks(Duration::zero()));
-      if (step()) {
+      PACELINE_ASSIGN(const bool stepped, step());
+      if (stepped) {
         idle_since_ = Instant{};
         continue;
       }
@@ -54,12 +56,12 @@ class Runner {
 
   [[nodiscard]] std::uint64_t counted(std::uint64_t round) const { return course_.first_round + round; }
 
-  /// Does one thing that can be done, or nothing.
-  bool step() {
+  /// Does one thing that can be done; false if there is none.
+  Result<bool> step() {
     if (can_collect()) {
-      if (staged_) kind_.collect(collected_);
+      if (collects_) PACELINE_TRY(kind_.collect(collected_));
       ++collected_;
-      if (staged_) course_.group.advance(Stage::drained, counted(collected_));
+      if (collects_) course_.group.advance(Stage::drained, counted(collected_));
       return true;
     }
     if (can_deliver()) {
@@ -67,16 +69,14 @@ class Runner {
       return true;
     }
     if (can_begin()) {
-      begin();
+      PACELINE_TRY(begin());
       return true;
     }
-    if (can_contribute()) {
-      kind_.contribute(contributed_);
-      ++contributed_;
-      course_.group.advance(Stage::staged, counted(contributed_));
-      return true;
-    }
-    return false;
+    if (!can_contribute()) return false;
+    kind_.contribute(contributed_);
+    ++contributed_;
+    course_.group.advance(Stage::staged, counted(contributed_));
+    return true;
   }
 
   [[nodiscard]] bool can_contribute() const {
@@ -94,10 +94,10 @@ class Runner {
            (!staged_ || course_.group.behind(Stage::staged, counted(begun_) + 1) < 0);
   }
 
-  void begin() {
+  Status begin() {
     InFlight flight;
     for (const int fragment : owned_) {
-      auto crossing = kind_.begin(begun_, fragment, context_ ? &*context_ : nullptr);
+      PACELINE_ASSIGN(auto crossing, kind_.begin(begun_, fragment, context_ ? &*context_ : nullptr));
       if (crossing == nullptr) continue;
       crossing->begin();
       crossing->advance();
@@ -105,6 +105,7 @@ class Runner {
     }
     in_flight_.push_back(std::move(flight));
     ++begun_;
+    return {};
   }
 
   [[nodiscard]] bool can_deliver() const {
@@ -118,12 +119,12 @@ class Runner {
     for (const int fragment : owned_) kind_.deliver(delivered_, fragment);
     in_flight_.pop_front();
     ++delivered_;
-    if (staged_) course_.group.advance(Stage::reduced, counted(delivered_));
+    if (collects_) course_.group.advance(Stage::reduced, counted(delivered_));
   }
 
   [[nodiscard]] bool can_collect() const {
     return collected_ < delivered_ &&
-           (!staged_ || course_.group.behind(Stage::reduced, counted(collected_) + 1) < 0);
+           (!collects_ || course_.group.behind(Stage::reduced, counted(collected_) + 1) < 0);
   }
 
   Status move_blocks(Duration at_most) {
@@ -135,7 +136,7 @@ class Runner {
 
   /// The local index of a rank that holds up the next step, or -1 if there is none.
   [[nodiscard]] int held_up_by() const {
-    if (!staged_ || can_contribute() || can_begin() || can_collect()) return -1;
+    if (!collects_ || can_contribute() || can_begin() || can_collect()) return -1;
     if (collected_ < delivered_) return course_.group.behind(Stage::reduced, counted(collected_) + 1);
     if (begun_ < contributed_) return course_.group.behind(Stage::staged, counted(begun_) + 1);
     return slot_waits_for();
@@ -153,7 +154,7 @@ class Runner {
     if (course_.patience.may_spin && idle_since_ == Instant{}) idle_since_ = steady_clock.now();
     if (course_.patience.may_spin && steady_clock.now() - idle_since_ < wire_spin) return {};
     PACELINE_TRY(course_.abort.status());
-    PACELINE_TRY(move_blocks(std::min(staged_ ? glance : longest_nap, course_.patience.deadline.left())));
+    PACELINE_TRY(move_blocks(std::min(collects_ ? glance : longest_nap, course_.patience.deadline.left())));
     if (course_.patience.deadline.passed()) return late();
     return {};
   }
@@ -171,7 +172,8 @@ class Runner {
   const Course& course_;
   Kind& kind_;
   std::uint64_t& submitted_;
-  bool staged_;
+  bool staged_;    // ranks contribute
+  bool collects_;  // and ranks collect
   std::optional<CrossingContext> context_;
   std::vector<int> owned_;
 

@@ -8,6 +8,7 @@
 #include "../shm/node_group.hpp"
 #include "../topology.hpp"
 #include "crossing.hpp"
+#include "ways.hpp"
 
 namespace paceline {
 
@@ -17,7 +18,8 @@ namespace paceline {
 /// every node gives each to one of its ranks, the *owner*. Data that all ranks of the node can map is used
 /// where it is
 /// (*direct*); otherwise every rank copies what the owners need into its *staging* slot for the round, the
-/// owners leave their results in theirs, and every rank copies them from there.
+/// owners leave their results in theirs, and every rank copies them from there; or owners and ranks read each
+/// other's memory through the kernel (*pulled*).
 struct Course {
   const Request& request;
   const Layout& layout;
@@ -28,7 +30,7 @@ struct Course {
   const shm::Patience& patience;
   const AbortSignal& abort;
 
-  bool direct = true;
+  Way way = Way::direct;
   std::vector<const std::byte*> inputs = {};  ///< direct: by local index
   std::vector<std::byte*> outputs = {};
   std::vector<double> weights = {};  ///< by local index; empty: all 1
@@ -81,12 +83,12 @@ class Kind {
   virtual void contribute(std::uint64_t round) = 0;
   /// The owner of `fragment` does what can be done within the node, and gives what must go between nodes (or
   /// null). `crossing` is the context for it, null on one node.
-  [[nodiscard]] virtual std::unique_ptr<Crossing> begin(std::uint64_t round, int fragment,
-                                                        const CrossingContext* crossing) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<Crossing>> begin(std::uint64_t round, int fragment,
+                                                                const CrossingContext* crossing) = 0;
   /// What is left to the owner when that has arrived.
   virtual void deliver(std::uint64_t round, int fragment) = 0;
-  /// Staging: copies what other owners have left for this rank.
-  virtual void collect(std::uint64_t round) = 0;
+  /// Staged and pulled: copies what other owners have left for this rank.
+  [[nodiscard]] virtual Status collect(std::uint64_t round) = 0;
 
  protected:
   const Course& course_;

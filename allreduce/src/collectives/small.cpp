@@ -42,8 +42,7 @@ Status Collectives::run_small(const Request& request, const Arithmetic& arithmet
   const Descriptor& d = request.descriptor;
   const std::size_t ranks = layout_.topology().node_of_rank.size();
   const bool has_payload = d.kind != CollectiveKind::broadcast || d.root == layout_.rank();
-  group_.offer({d, request.weight, submitted, {}, {}},
-               {request.input, has_payload ? payload_bytes(d, ranks) : 0});
+  group_.offer({d, request.weight, submitted}, {request.input, has_payload ? payload_bytes(d, ranks) : 0});
   PACELINE_TRY(group_.await_offers(patience));
   for (int peer = 0; peer < group_.size(); ++peer)
     submitted = std::min(submitted, group_.offered_submitted(peer));

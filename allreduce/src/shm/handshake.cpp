@@ -102,11 +102,10 @@ Result<ucred> peer_of(int socket) {
   return peer;
 }
 
-/// Tells when the process at the other end has ended; not valid if it is this one, or the kernel is too old.
-UniqueFd process_of(int socket) {
-  const auto peer = peer_of(socket);
-  if (!peer.ok() || peer.value().pid == ::getpid()) return {};
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.value().pid, 0)));
+/// Tells when a process has ended; not valid if it is this one, or the kernel is too old.
+UniqueFd watch_process(int process) {
+  if (process == ::getpid()) return {};
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
 }
 
 Status same_user(int socket) {
@@ -183,8 +182,15 @@ Result<Handshake> Handshake::connect(const Layout& layout, const LocalListener& 
     handshake.peers_[index] = std::move(*socket);
     --awaited;
   }
-  for (const UniqueFd& peer : handshake.peers_)
-    handshake.processes_.push_back(peer.valid() ? process_of(peer.get()) : UniqueFd());
+  for (const UniqueFd& peer : handshake.peers_) {
+    int process = ::getpid();
+    if (peer.valid()) {
+      PACELINE_ASSIGN(const ucred other, peer_of(peer.get()));
+      process = other.pid;
+    }
+    handshake.process_ids_.push_back(process);
+    handshake.processes_.push_back(watch_process(process));
+  }
   return handshake;
 }
 

@@ -35,13 +35,16 @@ class Handshake {
   [[nodiscard]] Result<std::vector<Memory>> exchange(const UniqueFd& descriptor, std::size_t bytes,
                                                      const tcp::Patience& patience);
 
+  /// The process of the rank with this local index, as this process sees it.
+  [[nodiscard]] int process_id(int index) const { return process_ids_[static_cast<std::size_t>(index)]; }
   /// Whether the process of the rank with this local index has ended; waits up to `at_most` for it.
   [[nodiscard]] bool has_ended(int index, Duration at_most) const;
 
  private:
   std::vector<UniqueFd> peers_;      // by local index, own place empty
   std::vector<UniqueFd> processes_;  // pidfds of the same, where they are other processes
-  std::vector<int> ranks_;           // of the same, for messages
+  std::vector<int> process_ids_;
+  std::vector<int> ranks_;  // of the same, for messages
 };
 
 }  // namespace paceline::shm

@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <thread>
@@ -31,6 +33,8 @@ void futex_wake(std::atomic<std::uint32_t>& word) {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
 }
 
+constexpr std::uint32_t pull_magic = 0x70756c6c;
+
 void pause_cpu() {
 #ifdef __x86_64__
   __builtin_ia32_pause();
@@ -49,6 +53,9 @@ struct alignas(64) NodeGroup::Slot {
   std::byte payload[inline_bytes];
   alignas(64) Location input;
   Location output;
+  std::uint64_t input_address;
+  std::uint64_t output_address;
+  std::uint32_t way;
   alignas(64) std::byte outcome[inline_bytes + sizeof(std::uint64_t)];
 };
 
@@ -57,6 +64,9 @@ struct alignas(128) NodeGroup::RankBlock {
   std::atomic<std::uint32_t> doorbell;  // futex: peers count it up after a change, if its owner sleeps
   std::atomic<std::uint32_t> sleeping;
   std::atomic<std::uint32_t> stopped;
+  std::uint32_t magic;                              // what peers should find at magic_address
+  std::uint64_t magic_address;                      // of `magic` in its owner's memory
+  std::atomic<std::uint32_t> pulls;                 // 1: it could read all its peers' magic
   alignas(64) std::atomic<std::uint64_t> finished;  // the last turn finished
   alignas(64) std::atomic<std::uint64_t> stages[3];
   Slot slots[2];  // of even and odd turns
@@ -79,7 +89,9 @@ Result<std::shared_ptr<NodeGroup>> NodeGroup::make(const Layout& layout, Handsha
   UniqueFd descriptor;
   PACELINE_ASSIGN(Memory block, Memory::create(sizeof(RankBlock), descriptor));
   PACELINE_TRY(block.make_present(sizeof(RankBlock)));
-  new (block.data()) RankBlock{};
+  auto* own = new (block.data()) RankBlock{};
+  own->magic = pull_magic;
+  own->magic_address = reinterpret_cast<std::uintptr_t>(&own->magic);
   PACELINE_ASSIGN(group->control_,
                   group->exchange(sizeof(RankBlock), std::move(block), descriptor, deadline));
   for (const Memory& memory : group->control_)
@@ -88,13 +100,14 @@ Result<std::shared_ptr<NodeGroup>> NodeGroup::make(const Layout& layout, Handsha
     PACELINE_ASSIGN(Memory staging, Memory::create(staging_bytes, descriptor));
     PACELINE_ASSIGN(group->staging_,
                     group->exchange(staging_bytes, std::move(staging), descriptor, deadline));
+    group->find_out_about_pulling();  // the exchange has told that all have written their blocks
   }
   abort.on_raise([waiter = std::weak_ptr<NodeGroup>(group)] {
     const std::shared_ptr<NodeGroup> alive = waiter.lock();
     if (alive == nullptr) return;
-    RankBlock& own = alive->block(alive->index());
-    own.doorbell.fetch_add(1);
-    futex_wake(own.doorbell);
+    std::atomic<std::uint32_t>& doorbell = alive->block(alive->index()).doorbell;
+    doorbell.fetch_add(1);
+    futex_wake(doorbell);
   });
   return group;
 }
@@ -108,6 +121,43 @@ Result<std::vector<Memory>> NodeGroup::exchange(std::size_t bytes, Memory own, c
 
 NodeGroup::Slot& NodeGroup::slot(int peer) const {
   return block(peer).slots[turn_ & 1];
+}
+
+/// Security settings may forbid it: then data goes through staging. The word is in the block before this rank
+/// first offers anything.
+void NodeGroup::find_out_about_pulling() {
+  bool works = true;
+  for (int peer = 0; peer < size() && works; ++peer) {
+    std::uint32_t found = 0;
+    works = pull(peer, block(peer).magic_address, &found, sizeof found).ok() && found == pull_magic;
+  }
+  block(index()).pulls.store(works ? 1 : 0);
+}
+
+bool NodeGroup::can_pull() const {
+  for (int peer = 0; peer < size(); ++peer)
+    if (block(peer).pulls.load() == 0) return false;
+  return true;
+}
+
+Status NodeGroup::pull(int peer, std::uint64_t address, void* into, std::size_t bytes) const {
+  const int process = handshake_.process_id(peer);
+  for (std::size_t done = 0; done < bytes;) {
+    const iovec here{static_cast<std::byte*>(into) + done, bytes - done};
+    const iovec there{reinterpret_cast<void*>(address + done), bytes - done};
+    const ssize_t got = ::process_vm_readv(process, &here, 1, &there, 1, 0);
+    if (got > 0) {
+      done += static_cast<std::size_t>(got);
+      continue;
+    }
+    if (got < 0 && errno == EINTR) continue;
+    const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(peer)];
+    const Error why = system_error("process_vm_readv");
+    const bool gone = got == 0 || errno == ESRCH || errno == EFAULT;
+    return Error{gone ? ErrorCode::peer_lost : ErrorCode::io,
+                 concat("cannot read the memory of rank ", rank, ": ", why.message), rank};
+  }
+  return {};
 }
 
 void NodeGroup::ring_doorbells() {
@@ -125,24 +175,38 @@ Error NodeGroup::late_error(int late, const char* what) const {
           concat("rank ", rank, " did not ", what, " in time in ", describe(slot(index()).descriptor)), rank};
 }
 
-/// True if the wait is over. Where ranks share cores, the one that is awaited needs this one.
-bool NodeGroup::spin_until(const std::function<int()>& late) const {
-  const Instant end = steady_clock.now() + spin_;
+/// A short look, some microseconds: true if the wait is over. Where ranks share cores, the one that is
+/// awaited needs this one.
+bool NodeGroup::look_awhile(const std::function<int()>& late) const {
+  for (int i = 0; i < 64; ++i) {
+    if (late() < 0) return true;
+    if (crowded_)
+      ::sched_yield();
+    else
+      pause_cpu();
+  }
+  return false;
+}
+
+bool NodeGroup::spin_until(const std::function<int()>& late, Instant end) const {
   do {
-    for (int i = 0; i < 64; ++i) {
-      if (late() < 0) return true;
-      if (crowded_)
-        ::sched_yield();
-      else
-        pause_cpu();
-    }
+    if (look_awhile(late)) return true;
   } while (!abort_.raised() && steady_clock.now() < end);
   return false;
 }
 
 Status NodeGroup::wait_until(const std::function<int()>& late, const Patience& patience, const char* what) {
   if (late() < 0) return {};
-  if (patience.may_spin && spin_ > Duration::zero() && spin_until(late)) return {};
+  const bool spins = patience.may_spin && spin_ > Duration::zero();
+  if (spins && look_awhile(late)) return {};
+  const Instant begin = steady_clock.now();
+  Status status;
+  if (!spins || !spin_until(late, begin + spin_)) status = sleep_until(late, patience, what);
+  waited_ += steady_clock.now() - begin;
+  return status;
+}
+
+Status NodeGroup::sleep_until(const std::function<int()>& late, const Patience& patience, const char* what) {
   RankBlock& own = block(index());
   while (true) {
     const std::uint32_t seen = own.doorbell.load(std::memory_order_relaxed);
@@ -166,6 +230,9 @@ void NodeGroup::offer(const Offer& offer, std::span<const std::byte> payload) {
   own.submitted = offer.submitted;
   own.input = offer.input;
   own.output = offer.output;
+  own.input_address = offer.input_address;
+  own.output_address = offer.output_address;
+  own.way = offer.way;
   if (!payload.empty()) std::memcpy(own.payload, payload.data(), payload.size());
   own.turn.store(turn_);
   ring_doorbells();
@@ -202,6 +269,16 @@ const Location& NodeGroup::offered_input(int peer) const {
 }
 const Location& NodeGroup::offered_output(int peer) const {
   return slot(peer).output;
+}
+
+std::uint64_t NodeGroup::offered_input_address(int peer) const {
+  return slot(peer).input_address;
+}
+std::uint64_t NodeGroup::offered_output_address(int peer) const {
+  return slot(peer).output_address;
+}
+std::uint32_t NodeGroup::offered_way(int peer) const {
+  return slot(peer).way;
 }
 
 void NodeGroup::finish() {

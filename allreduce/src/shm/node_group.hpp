@@ -32,8 +32,11 @@ struct Offer {
   Descriptor descriptor;
   double weight = 1.0;
   std::uint64_t submitted = 0;  ///< collectives that it has begun
-  Location input;
-  Location output;
+  Location input = {};
+  Location output = {};
+  std::uint64_t input_address = 0;  ///< of the same in the rank's own memory, for others to pull
+  std::uint64_t output_address = 0;
+  std::uint32_t way = 0;  ///< the first rank's word counts: how data of the callers' own is to go
 };
 
 /// How long to wait, and how.
@@ -75,6 +78,14 @@ class NodeGroup {
   [[nodiscard]] std::uint64_t offered_submitted(int peer) const;
   [[nodiscard]] const Location& offered_input(int peer) const;
   [[nodiscard]] const Location& offered_output(int peer) const;
+  [[nodiscard]] std::uint64_t offered_input_address(int peer) const;
+  [[nodiscard]] std::uint64_t offered_output_address(int peer) const;
+  [[nodiscard]] std::uint32_t offered_way(int peer) const;
+  /// Whether every rank of the node can read every other's memory through the kernel (process_vm_readv).
+  /// Known when all have offered something.
+  [[nodiscard]] bool can_pull() const;
+  /// Copies from `peer`'s own memory. Errors: peer_lost, io.
+  [[nodiscard]] Status pull(int peer, std::uint64_t address, void* into, std::size_t bytes) const;
   /// This rank's part of the turn is done.
   void finish();
   [[nodiscard]] Status await_finished_by_all(const Patience& patience);
@@ -91,6 +102,9 @@ class NodeGroup {
   /// Until `late` gives -1; otherwise it gives the local index of the rank to blame for the wait.
   [[nodiscard]] Status wait_until(const std::function<int()>& late, const Patience& patience,
                                   const char* what);
+
+  /// Time spent in waits so far, but for those that ended at once.
+  [[nodiscard]] Duration waited() const noexcept { return waited_; }
 
   /// Memory that all ranks of the node map. Collective over the node.
   [[nodiscard]] Result<std::uint32_t> allocate(std::size_t bytes, const Deadline& deadline);
@@ -119,8 +133,12 @@ class NodeGroup {
   NodeGroup(const Layout& layout, Handshake handshake, Duration spin, AbortSignal& abort);
   [[nodiscard]] RankBlock& block(int peer) const { return *blocks_[static_cast<std::size_t>(peer)]; }
   [[nodiscard]] Slot& slot(int peer) const;
+  void find_out_about_pulling();
   [[nodiscard]] Error late_error(int late, const char* what) const;
-  [[nodiscard]] bool spin_until(const std::function<int()>& late) const;
+  [[nodiscard]] bool look_awhile(const std::function<int()>& late) const;
+  [[nodiscard]] bool spin_until(const std::function<int()>& late, Instant end) const;
+  [[nodiscard]] Status sleep_until(const std::function<int()>& late, const Patience& patience,
+                                   const char* what);
   void ring_doorbells();
   [[nodiscard]] Result<std::vector<Memory>> exchange(std::size_t bytes, Memory own,
                                                      const UniqueFd& descriptor, const Deadline& deadline);
@@ -138,6 +156,7 @@ class NodeGroup {
   mutable std::mutex allocations_mutex_;
   std::uint32_t next_allocation_ = 0;
   std::uint64_t turn_ = 0;
+  Duration waited_{};
 };
 
 }  // namespace paceline::shm

@@ -31,14 +31,25 @@ class ManualClock final : public Clock {
   Instant now_{};
 };
 
-/// The end of a wait: compare, or ask how much is left.
+/// The end of a wait: compare, or ask how much is left. Used by one thread.
 class Deadline {
  public:
   Deadline(const Clock& clock, Duration from_now) : Deadline(clock, clock.now(), from_now) {}
   /// Where the time is known already.
   Deadline(const Clock& clock, Instant now, Duration from_now) : clock_(&clock), at_(now + from_now) {}
+  /// Begins when it is first asked: for waits that mostly end before anyone looks at a clock.
+  [[nodiscard]] static Deadline from_first_look(const Clock& clock, Duration allowed) {
+    Deadline deadline(clock, Instant{}, allowed);
+    deadline.begun_ = false;
+    return deadline;
+  }
   [[nodiscard]] Duration left() const noexcept {
-    const Duration left = at_ - clock_->now();
+    const Instant now = clock_->now();
+    if (!begun_) {
+      at_ = now + at_.time_since_epoch();
+      begun_ = true;
+    }
+    const Duration left = at_ - now;
     return left > Duration::zero() ? left : Duration::zero();
   }
   [[nodiscard]] bool passed() const noexcept { return left() == Duration::zero(); }
@@ -47,7 +58,8 @@ class Deadline {
 
  private:
   const Clock* clock_;  // does not own; outlives every wait that uses it
-  Instant at_;
+  mutable Instant at_;
+  mutable bool begun_ = true;
 };
 
 [[nodiscard]] inline double to_seconds(Duration duration) noexcept {
