@@ -1,7 +1,7 @@
 #include <cstdio>
 
 #include "commands.hpp"
-#include "paceline/base/text.hpp"
+#include "paceline/bench/bench.hpp"
 
 namespace {
 
@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
                                [](const ExportOptions& options) { return export_run(options); },
                                [](const DataImportOptions& options) { return data_import(options); },
                                [](const DataInfoOptions& options) { return data_info(options); },
-                               [](const DataVerifyOptions& options) { return data_verify(options); }},
+                               [](const DataVerifyOptions& options) { return data_verify(options); },
+                               [](const BenchArguments& options) { return bench::run(options.arguments); }},
                     *command);
 }

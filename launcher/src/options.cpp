@@ -70,6 +70,11 @@ void add_data(CLI::App& app, Parsed& parsed) {
       ->required();
 }
 
+/// Only for the list of commands: `bench` reads its arguments itself.
+void add_bench(CLI::App& app) {
+  app.add_subcommand("bench", "Measure beside the machine's limits and other libraries");
+}
+
 Result<std::vector<JobOverride>> overrides(const std::vector<std::string>& sets) {
   std::vector<JobOverride> result;
   for (const std::string& set : sets) {
@@ -125,6 +130,9 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   add_train(app, parsed);
   add_run_commands(app, parsed);
   add_data(app, parsed);
+  add_bench(app);
+  if (argc > 1 && std::string_view(argv[1]) == "bench")
+    return Command(BenchArguments{{argv + 2, argv + argc}});
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

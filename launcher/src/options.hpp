@@ -44,13 +44,18 @@ struct DataVerifyOptions {
   std::string folder;
 };
 
+/// What follows `bench`, which has a command line of its own.
+struct BenchArguments {
+  std::vector<std::string> arguments;
+};
+
 /// The arguments asked for text, not for work: --help, --version.
 struct ShowText {
   std::string text;
 };
 
 using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, DataImportOptions,
-                             DataInfoOptions, DataVerifyOptions>;
+                             DataInfoOptions, DataVerifyOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

@@ -72,8 +72,7 @@ TEST(File, AtomicWriteReplacesWholeFilesAndLeavesNothingOnFailure) {
   std::filesystem::create_directory(folder / "taken");
   EXPECT_FALSE(write_file_atomically(folder / "taken", "x").ok());
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    names.insert(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename());
   EXPECT_EQ(names, (std::set<std::string>{"file", "taken"}));
   std::filesystem::remove_all(folder);
 }

@@ -211,6 +211,14 @@ TEST(CommandLine, SetTakesOneValueWhereverItStands) {
   EXPECT_EQ(train.overrides[1].value, "{f: 1}");
 }
 
+TEST(CommandLine, BenchReadsItsArgumentsItself) {
+  const char* arguments[] = {"paceline", "bench", "allreduce", "--ranks", "--help"};
+  const Result<Command> command = parse_command_line(5, arguments);
+  ASSERT_TRUE(command.ok());
+  EXPECT_EQ(std::get<BenchArguments>(*command).arguments,
+            (std::vector<std::string>{"allreduce", "--ranks", "--help"}));
+}
+
 TEST(CommandLine, BadUsageIsOneSentence) {
   const std::vector<std::vector<const char*>> cases = {
       {"paceline"},
