@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -17,6 +18,8 @@ namespace {
 const SteadyClock steady_clock;
 // A notice is a few hundred bytes into an empty socket buffer; whoever can't take it is dying itself.
 constexpr Duration send_timeout = std::chrono::milliseconds(500);
+// Ranks that wait for one another reach their deadlines at about the same time. Rank 0 listens this long.
+constexpr Duration hearing_of_accusations = std::chrono::milliseconds(200);
 constexpr std::size_t most_notice_bytes = 64U << 10;
 
 }  // namespace
@@ -44,7 +47,12 @@ void Control::listen() {
   while (!leaving_) {
     waits.assign(1, {wake_.get(), POLLIN, 0});
     for (const Peer& peer : peers_) waits.push_back({peer.connection.get(), POLLIN, 0});  // -1 is ignored
-    if (::poll(waits.data(), waits.size(), -1) < 0) continue;
+    const int ready = ::poll(waits.data(), waits.size(), judgement_is_due() ? 20 : -1);
+    judge_when_due();
+    if (ready < 0) continue;
+    std::uint64_t rung = 0;
+    if (waits[0].revents != 0) [[maybe_unused]]
+      const ssize_t ignored = ::read(wake_.get(), &rung, sizeof rung);
     for (std::size_t i = 0; i < peers_.size() && !leaving_; ++i)
       if (waits[i + 1].revents != 0) read_from(peers_[i]);
   }
@@ -75,6 +83,10 @@ void Control::handle(Peer& peer, wire::FrameType type, std::string_view payload)
     if (!notice.has_value()) return lost(peer, "it sent a notice that makes no sense");
     abort_.raise({static_cast<ErrorCode>(notice->code), notice->message, notice->rank});
     if (layout_.rank() == 0) send_to_all(wire::FrameType::abort, std::string(payload), peer.rank);
+  } else if (type == wire::FrameType::accuse) {
+    const auto notice = wire::decode_notice(payload);
+    if (!notice.has_value() || layout_.rank() != 0) return lost(peer, "it sent a notice that makes no sense");
+    note_accusation(peer.rank, {ErrorCode::timeout, notice->message, notice->rank});
   } else if (type == wire::FrameType::goodbye) {
     const auto goodbye = wire::decode_goodbye(payload);
     if (!goodbye.has_value() || goodbye->rank < 0 ||
@@ -139,6 +151,51 @@ void Control::abort(Error error) {
   if (abort_.raise(std::move(error))) send_to_all(wire::FrameType::abort, notice, -1);
 }
 
+void Control::accuse(Error error) {
+  if (peers_.empty()) return abort(std::move(error));
+  if (layout_.rank() == 0) {
+    note_accusation(0, error);
+  } else {
+    const std::string notice = wire::encode(wire::Notice{static_cast<std::int32_t>(error.code), error.rank,
+                                                         error.message.substr(0, most_notice_bytes / 2)});
+    send_to_all(wire::FrameType::accuse, notice, -1);
+  }
+  const Deadline verdict(steady_clock, 3 * hearing_of_accusations);
+  [[maybe_unused]] const Status ignored = tcp::wait_for(abort_.fd(), POLLIN, {verdict, abort_});
+  if (!abort_.raised()) abort(std::move(error));
+}
+
+void Control::note_accusation(int accuser, Error error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (accusations_.empty()) judgement_at_ = steady_clock.now() + hearing_of_accusations;
+    accusations_.push_back({accuser, std::move(error)});
+  }
+  ring();
+}
+
+bool Control::judgement_is_due() {
+  const std::lock_guard lock(mutex_);
+  return !accusations_.empty();
+}
+
+/// At rank 0: who is blamed and has not blamed anyone is the one who stands still. If all have, they wait in
+/// a circle, and the first to complain is believed.
+void Control::judge_when_due() {
+  std::vector<Accusation> heard;
+  {
+    const std::lock_guard lock(mutex_);
+    if (accusations_.empty() || steady_clock.now() < judgement_at_) return;
+    heard.swap(accusations_);
+  }
+  const auto has_spoken = [&](int rank) {
+    return std::ranges::any_of(heard, [&](const Accusation& a) { return a.accuser == rank; });
+  };
+  for (Accusation& each : heard)
+    if (!has_spoken(each.error.rank)) return abort(std::move(each.error));
+  abort(std::move(heard.front().error));
+}
+
 void Control::send_to_all(wire::FrameType type, const std::string& payload, int except_rank) {
   // The abort may have been raised already; what is to be said must be said all the same.
   AbortSignal never;
@@ -158,9 +215,14 @@ void Control::leave(std::uint64_t completed_operations) {
     send_to_all(wire::FrameType::goodbye, wire::encode(wire::Goodbye{layout_.rank(), completed_operations}),
                 -1);
   leaving_ = true;
+  ring();
+  thread_.join();
+}
+
+/// Wakes the listener.
+void Control::ring() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t ignored = ::write(wake_.get(), &one, sizeof one);
-  thread_.join();
 }
 
 }  // namespace paceline

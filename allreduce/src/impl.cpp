@@ -71,6 +71,7 @@ Status Communicator::Impl::establish(int rank, std::span<const Member> members) 
   if (layout_->nodes() > 1) PACELINE_TRY(link(meeting, deadline));
   collectives_ =
       std::make_unique<Collectives>(*layout_, *group_, transport_.get(), options_.generation, abort_);
+  collectives_->use(options_.tuning.plain_memory);
   if (transport_ != nullptr) PACELINE_TRY(agree_on_plan(deadline));
   queue_ = std::make_shared<OperationQueue>(
       [this](Request& request, std::uint64_t& submitted, bool may_spin) {
@@ -201,7 +202,10 @@ Error Communicator::Impl::fail(const Error& error) {
     const Deadline hearing(steady_clock, hearing_time);
     [[maybe_unused]] const Status ignored = tcp::wait_for(abort_.fd(), POLLIN, {hearing, abort_});
   }
-  abort(error);
+  if (error.code == ErrorCode::timeout)
+    control_->accuse(error);
+  else
+    abort(error);
   return health().error();  // the first error, which may be another rank's
 }
 

@@ -11,6 +11,10 @@ namespace paceline {
 NodeIdentity node_identity(const std::string& by_hand) {
   const std::string named = by_hand.empty() ? environment("PACELINE_NODE").value_or("") : by_hand;
   if (!named.empty()) return {concat("name:", named), named};
+  return host_identity();
+}
+
+NodeIdentity host_identity() {
   utsname names{};
   const std::string host = ::uname(&names) == 0 ? names.nodename : "localhost";
   // Two hosts may share a name, and two containers a host: the boot identifier tells the former apart, the

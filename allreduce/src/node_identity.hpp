@@ -12,5 +12,7 @@ struct NodeIdentity {
 
 /// `by_hand` if given, else PACELINE_NODE, else the host with what tells containers of it apart.
 [[nodiscard]] NodeIdentity node_identity(const std::string& by_hand);
+/// The host with what tells containers of it apart, whatever it is named.
+[[nodiscard]] NodeIdentity host_identity();
 
 }  // namespace paceline

@@ -20,6 +20,7 @@ constexpr std::size_t type_bytes[] = {4, 8, 4, 8, 2, 2, 1};
 constexpr const char* op_names[] = {"sum", "min", "max", "average"};
 constexpr const char* codec_names[] = {"none", "f16", "bf16", "int8", "fixed_point"};
 constexpr const char* algorithm_names[] = {"automatic", "exchange", "direct", "ring"};
+constexpr const char* plain_memory_names[] = {"automatic", "staged", "pulled"};
 constexpr const char* kind_names[] = {"all_reduce", "reduce_scatter", "all_gather",
                                       "broadcast",  "barrier",        "probe"};
 constexpr int most_exponent = 60;
@@ -97,6 +98,9 @@ std::string_view to_string(ReduceOp op) noexcept {
 std::string_view to_string(Codec codec) noexcept {
   return name_in(codec_names, codec);
 }
+std::string_view to_string(PlainMemory plain_memory) noexcept {
+  return name_in(plain_memory_names, plain_memory);
+}
 std::string_view to_string(Algorithm algorithm) noexcept {
   return name_in(algorithm_names, algorithm);
 }
@@ -108,7 +112,8 @@ Status check_request(const Request& request, int rank, int size) {
   const auto [input_blocks, output_blocks] = blocks_of(d.kind, size);
   const std::size_t unit = element_bytes(d.type);
   std::size_t most = 0;  // bytes of the larger of input and output
-  if (__builtin_mul_overflow(d.count, unit * std::max(input_blocks, output_blocks), &most) || most > PTRDIFF_MAX)
+  if (__builtin_mul_overflow(d.count, unit * std::max(input_blocks, output_blocks), &most) ||
+      most > PTRDIFF_MAX)
     return wrong(d, "this does not fit into memory");
   if (d.count > 0) {
     if (request.input == nullptr || request.output == nullptr) return wrong(d, "the data is null");

@@ -77,6 +77,26 @@ std::string Plan::describe() const {
   return text;
 }
 
+namespace {
+
+/// Sets `choice` to the one that the variable names, if it is set and nothing was chosen before (the first is
+/// "automatic").
+template <class Enumeration>
+Status choose_by_name(const char* variable, Enumeration& choice, std::initializer_list<Enumeration> known) {
+  const auto named = environment(variable);
+  if (!named.has_value() || choice != *known.begin()) return {};
+  std::string names;
+  for (const Enumeration each : known) {
+    names += concat(names.empty() ? "" : ", ", to_string(each));
+    if (*named != to_string(each)) continue;
+    choice = each;
+    return {};
+  }
+  return Error{ErrorCode::invalid_argument, concat(variable, " is \"", *named, "\": use one of ", names)};
+}
+
+}  // namespace
+
 Result<Tuning> tuning_from_environment(Tuning tuning) {
   const auto number = [](const char* name, std::int64_t most) -> Result<std::int64_t> {
     const auto text = environment(name);
@@ -86,16 +106,11 @@ Result<Tuning> tuning_from_environment(Tuning tuning) {
     return Error{ErrorCode::invalid_argument,
                  concat(name, " is \"", *text, "\": it must be a number from 1 to ", most)};
   };
-  if (const auto named = environment("PACELINE_ALGORITHM");
-      named && tuning.algorithm == Algorithm::automatic) {
-    bool known = false;
-    for (const Algorithm each :
-         {Algorithm::automatic, Algorithm::exchange, Algorithm::direct, Algorithm::ring})
-      if (*named == to_string(each)) tuning.algorithm = each, known = true;
-    if (!known)
-      return Error{ErrorCode::invalid_argument,
-                   concat("PACELINE_ALGORITHM is \"", *named, "\": use automatic, exchange, direct or ring")};
-  }
+  PACELINE_TRY(
+      choose_by_name("PACELINE_ALGORITHM", tuning.algorithm,
+                     {Algorithm::automatic, Algorithm::exchange, Algorithm::direct, Algorithm::ring}));
+  PACELINE_TRY(choose_by_name("PACELINE_PLAIN_MEMORY", tuning.plain_memory,
+                              {PlainMemory::automatic, PlainMemory::staged, PlainMemory::pulled}));
   PACELINE_ASSIGN(const std::int64_t piece, number("PACELINE_PIECE_BYTES", std::int64_t{1} << 40));
   PACELINE_ASSIGN(const std::int64_t streams, number("PACELINE_STREAMS", 64));
   if (tuning.piece_bytes == 0) tuning.piece_bytes = static_cast<std::size_t>(piece);

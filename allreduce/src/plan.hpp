@@ -47,7 +47,8 @@ class Plan {
   int nodes_;
 };
 
-/// What the caller left open, from PACELINE_ALGORITHM, PACELINE_PIECE_BYTES and PACELINE_STREAMS.
+/// What the caller left open, from PACELINE_ALGORITHM, PACELINE_PIECE_BYTES, PACELINE_STREAMS and
+/// PACELINE_PLAIN_MEMORY.
 [[nodiscard]] Result<Tuning> tuning_from_environment(Tuning tuning);
 
 }  // namespace paceline

@@ -24,7 +24,8 @@ enum class FrameType : std::uint16_t {
   goodbye = 5,
   link = 6,
   challenge = 7,
-  proof = 8
+  proof = 8,
+  accuse = 9
 };
 
 struct FrameHeader {

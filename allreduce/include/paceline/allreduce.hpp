@@ -74,11 +74,21 @@ enum class Algorithm : std::uint8_t {
 };
 [[nodiscard]] std::string_view to_string(Algorithm algorithm) noexcept;
 
-/// What is normally chosen by measurement. Zero: chosen. Equal on all ranks, rank 0's word counts.
+/// How sums of memory that was not allocated here go within a node.
+enum class PlainMemory : std::uint8_t {
+  automatic,  ///< by trying both, per size: which is faster depends on the memory's pages
+  staged,     ///< copied through a segment that all ranks have mapped
+  pulled,     ///< read from the other's memory by the kernel, where it allows that (process_vm_readv)
+};
+[[nodiscard]] std::string_view to_string(PlainMemory plain_memory) noexcept;
+
+/// What is normally chosen by measurement. Zero: chosen. Equal on all ranks: rank 0's word counts, and within
+/// a node that of its first rank.
 struct Tuning {
   Algorithm algorithm = Algorithm::automatic;
   std::size_t piece_bytes = 0;  ///< unit of pipelining between nodes
   int streams = 0;              ///< TCP connections per pair of ranks
+  PlainMemory plain_memory = PlainMemory::automatic;
 };
 
 /// Where one rank lives.
@@ -120,8 +130,8 @@ struct CommunicatorOptions {
   /// Ports to listen on, e.g. "20000-20100", for firewalls; else PACELINE_PORTS, else any. Rank 0's first
   /// port is in the member list.
   std::string ports;
-  /// Rank 0's choices instead of measured ones; PACELINE_ALGORITHM, PACELINE_PIECE_BYTES and PACELINE_STREAMS
-  /// fill in what is left open.
+  /// Rank 0's choices instead of measured ones; PACELINE_ALGORITHM, PACELINE_PIECE_BYTES, PACELINE_STREAMS
+  /// and PACELINE_PLAIN_MEMORY fill in what is left open.
   Tuning tuning;
   /// Carries messages between nodes instead of TCP, e.g. over MPI; see transport.hpp. Equal on all ranks.
   TransportFactory transport;
@@ -248,8 +258,8 @@ class Communicator {
   /// up and allocate others.
   [[nodiscard]] Status quiesce(Duration timeout);
 
-  /// Time spent inside collectives so far, waiting for peers included. What fits the control block (4 KiB) counts
-  /// only as far as it waited for more than a microsecond or so.
+  /// Time spent inside collectives so far, waiting for peers included. What fits the control block (4 KiB)
+  /// counts only as far as it waited for more than a microsecond or so.
   [[nodiscard]] Duration busy() const noexcept;
   /// For people: what was measured between nodes, and which algorithm is used up to which size.
   [[nodiscard]] std::string describe_plan() const;

@@ -24,7 +24,8 @@ struct BlockHeader {
 };
 static_assert(sizeof(BlockHeader) == 64);
 
-/// A block on its way. Stays where it is, with its memory, until it is complete or the transport is gone.
+/// A block on its way. Stays where it is, with its memory, until it is complete or progress() has failed: a
+/// transport touches it only within send(), receive() and progress().
 struct Transfer {
   int peer = 0;
   std::byte* bytes = nullptr;  ///< a transport only reads what it sends
@@ -59,6 +60,9 @@ class Transport {
   /// Errors: peer_lost, mismatch or corrupt (the block that came is not the one that must come: use
   /// check_block), each with the rank.
   [[nodiscard]] virtual Status progress(Duration at_most) = 0;
+  /// A collective has ended, and all that was posted has come: an error if a peer has sent something else before it,
+  /// which only a transport can tell that keeps several streams.
+  [[nodiscard]] virtual Status end_collective() { return {}; }
   /// For people: "tcp".
   [[nodiscard]] virtual std::string name() const = 0;
   /// True if only the threads that call the communicator may drive the transport.

@@ -10,7 +10,7 @@ namespace {
 
 const SteadyClock steady_clock;
 // On one node rounds are short, so that what goes through staging stays in the caches.
-constexpr std::size_t local_round_bytes = 256U << 10;
+constexpr std::size_t local_round_bytes = 128U << 10;
 constexpr std::size_t local_slots = 4;
 // Between nodes so many rounds are on their way at a time.
 constexpr int wire_rounds_ahead = 4;
@@ -25,8 +25,11 @@ std::size_t staging_bytes(int nodes) {
 
 Status Collectives::run(const Request& request, std::uint64_t& submitted, const shm::Patience& patience) {
   const Arithmetic arithmetic(request.descriptor);
-  if (is_small(request)) return run_small(request, arithmetic, submitted, patience);
-  return run_in_rounds(request, arithmetic, submitted, patience);
+  if (is_small(request))
+    PACELINE_TRY(run_small(request, arithmetic, submitted, patience));
+  else
+    PACELINE_TRY(run_in_rounds(request, arithmetic, submitted, patience));
+  return transport_ == nullptr ? Status() : transport_->end_collective();
 }
 
 double Collectives::divisor_of(const Request& request) const {

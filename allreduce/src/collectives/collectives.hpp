@@ -33,6 +33,7 @@ class Collectives {
         plan_(Wire{}, layout.nodes()) {}
 
   void use(const Plan& plan) { plan_ = plan; }
+  void use(PlainMemory plain_memory) { ways_.force(plain_memory); }
   [[nodiscard]] const Plan& plan() const noexcept { return plan_; }
 
   /// Carries one out. `submitted`: how many collectives this rank has begun; becomes the least of all ranks

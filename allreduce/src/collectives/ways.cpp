@@ -17,6 +17,7 @@ std::size_t WayChooser::class_of(std::size_t bytes) {
 }
 
 Way WayChooser::choose(std::size_t bytes) const {
+  if (forced_ != PlainMemory::automatic) return forced_ == PlainMemory::staged ? Way::staged : Way::pulled;
   const Class& seen = classes_[class_of(bytes)];
   if (seen.count < 2 * trials) return seen.count % 2 == 0 ? Way::staged : Way::pulled;
   const bool staged_is_faster = seen.best_staged <= seen.best_pulled;

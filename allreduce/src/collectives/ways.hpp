@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "paceline/base/clock.hpp"
+#include "paceline/allreduce.hpp"
 
 namespace paceline {
 
@@ -20,6 +20,7 @@ enum class Way : std::uint32_t {
 /// same bits.
 class WayChooser {
  public:
+  void force(PlainMemory plain_memory) { forced_ = plain_memory; }
   [[nodiscard]] Way choose(std::size_t bytes) const;
   /// `took`: what a collective of `bytes` took on its way.
   void learn(std::size_t bytes, Way way, Duration took);
@@ -31,6 +32,7 @@ class WayChooser {
     std::uint32_t count = 0;
   };
   [[nodiscard]] static std::size_t class_of(std::size_t bytes);
+  PlainMemory forced_ = PlainMemory::automatic;
   std::array<Class, 64> classes_{};  // by the logarithm of the size
 };
 

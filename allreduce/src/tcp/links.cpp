@@ -61,7 +61,33 @@ class Links final : public Transport {
 
   [[nodiscard]] std::string name() const override { return "tcp"; }
   [[nodiscard]] int streams() const override { return streams_; }
-  void use_streams(int count) override { used_streams_ = std::clamp(count, 1, streams_); }
+  void use_streams(int count) override {
+    used_streams_ = std::clamp(count, 1, streams_);
+    for (auto& [rank, peer] : peers_) {
+      peer.next = 0;
+      for (const auto& stream : peer.streams) stream->count_blocks_anew();
+    }
+  }
+
+  /// A peer's blocks go to its streams in turn. If one has given less than the next, or the first two more
+  /// than the last, then something is left in it that nobody expected.
+  Status end_collective() override {
+    for (const auto& [rank, peer] : peers_) {
+      const auto used = std::min<std::size_t>(static_cast<std::size_t>(used_streams_), peer.streams.size());
+      const std::uint64_t first = peer.streams.front()->blocks_received();
+      std::uint64_t before = first;
+      for (std::size_t i = 1; i < used; ++i) {
+        const std::uint64_t here = peer.streams[i]->blocks_received();
+        if (here > before || here + 1 < first)
+          return Error{ErrorCode::mismatch,
+                       concat("ranks do not call the same collective: rank ", rank,
+                              " has sent data that this rank did not expect, in this one or one before"),
+                       rank};
+        before = here;
+      }
+    }
+    return {};
+  }
 
  private:
   struct Peer {

@@ -156,6 +156,7 @@ Result<bool> Stream::advance_receiving(PostedReceives& posted) {
     receiving_ = nullptr;
     header_complete_ = false;
     moved_ = true;
+    ++blocks_received_;
   }
   return moved_;
 }

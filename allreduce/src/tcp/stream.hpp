@@ -31,6 +31,8 @@ class Stream {
   [[nodiscard]] bool wants_to_receive(const PostedReceives& posted) const noexcept {
     return !ended_ && (receiving_ != nullptr || (!posted.empty() && !early_));
   }
+  [[nodiscard]] std::uint64_t blocks_received() const noexcept { return blocks_received_; }
+  void count_blocks_anew() noexcept { blocks_received_ = 0; }
   /// The peer has closed it between two blocks: what is still to come must come on another.
   [[nodiscard]] bool ended() const noexcept { return ended_; }
   [[nodiscard]] Error broken(const std::string& how) const;
@@ -66,6 +68,7 @@ class Stream {
   Transfer* receiving_ = nullptr;  // does not own
   std::size_t received_ = 0;       // of what receive() was asked for
   bool moved_ = false;
+  std::uint64_t blocks_received_ = 0;
   std::vector<std::byte> sealed_in_;
   std::size_t sealed_in_done_ = 0;
 };
