@@ -1,9 +1,11 @@
 # What is built. Optional packages are AUTO (used when found), ON (an error when missing) or OFF.
 set(PACELINE_COMPONENTS "all" CACHE STRING "all, or allreduce: the library alone, with nothing but a compiler")
+set(PACELINE_MPI "AUTO" CACHE STRING "MPI, for paceline::mpi: AUTO, ON or OFF")
 set(PACELINE_TORCH "AUTO" CACHE STRING "LibTorch, for paceline::train and paceline-worker: AUTO, ON or OFF")
 option(PACELINE_TESTS "Build the tests" ON)
 set(PACELINE_SANITIZE "" CACHE STRING "Sanitizers for everything, e.g. address,undefined or thread")
 set_property(CACHE PACELINE_COMPONENTS PROPERTY STRINGS all allreduce)
+set_property(CACHE PACELINE_MPI PROPERTY STRINGS AUTO ON OFF)
 set_property(CACHE PACELINE_TORCH PROPERTY STRINGS AUTO ON OFF)
 
 if(PACELINE_SANITIZE)
@@ -16,6 +18,16 @@ if(NOT PACELINE_COMPONENTS MATCHES "^(all|allreduce)$")
 endif()
 
 find_package(Threads REQUIRED)
+
+set(PACELINE_WITH_MPI OFF)
+if(NOT PACELINE_MPI STREQUAL "OFF")
+  find_package(MPI QUIET COMPONENTS C)
+  if(MPI_C_FOUND)
+    set(PACELINE_WITH_MPI ON)
+  elseif(PACELINE_MPI STREQUAL "ON")
+    message(FATAL_ERROR "MPI was asked for and not found: install libopenmpi-dev and openmpi-bin, or another MPI")
+  endif()
+endif()
 
 set(PACELINE_WITH_PROGRAMS OFF)
 set(PACELINE_WITH_TORCH OFF)

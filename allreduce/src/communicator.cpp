@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "impl.hpp"
 #include "paceline/base/text.hpp"
 
@@ -79,7 +81,8 @@ Request make_request(CollectiveKind kind, const void* input, void* output, std::
   request.descriptor.codec = options.codec;
   request.descriptor.priority = options.priority;
   if (options.codec == Codec::fixed_point)
-    request.descriptor.exponent = static_cast<std::int16_t>(options.fixed_point_exponent);
+    request.descriptor.exponent =
+        static_cast<std::int16_t>(std::clamp(options.fixed_point_exponent, -999, 999));
   request.descriptor.feedback = options.residual != nullptr ? 1 : 0;
   request.weight = options.weight;
   request.residual = options.residual;

@@ -330,7 +330,7 @@ TEST(BadInput, IsAnErrorValueAndNothingHappens) {
   options.codec = Codec::int8;
   EXPECT_NE(refused(options, DataType::f64, data, data).find("f32"), std::string::npos);
   options.codec = Codec::fixed_point;
-  options.fixed_point_exponent = 100;
+  options.fixed_point_exponent = 65536 + 24;
   EXPECT_NE(refused(options, DataType::f32, data, data).find("exponent"), std::string::npos);
   options = {};
   options.residual = data + 32;

@@ -5,8 +5,8 @@ namespace {
 
 kernels::Table widest_table() {
 #ifdef __x86_64__
-  // What has AVX2 and not F16C is only an emulator.
-  if (!__builtin_cpu_supports("f16c")) return kernels::generic::table();
+  // What has AVX2 and not these is only an emulator.
+  if (!__builtin_cpu_supports("f16c") || !__builtin_cpu_supports("fma")) return kernels::generic::table();
   if (__builtin_cpu_supports("avx512f")) return kernels::avx512::table();
   if (__builtin_cpu_supports("avx2")) return kernels::avx2::table();
 #endif
