@@ -1,8 +1,4 @@
-// Paceline's own communicator as a contender.
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "allreduce/ours.hpp"
 
 #include <optional>
 #include <string>
@@ -10,8 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "allreduce/contenders.hpp"
-#include "paceline/allreduce.hpp"
 #include "paceline/base/text.hpp"
 #include "peers/contender.h"
 
@@ -19,6 +13,7 @@ namespace paceline::bench {
 namespace {
 
 struct State {
+  Connect* connect = nullptr;
   std::optional<Communicator> communicator;
   SharedBuffer buffer;
   DataType type = DataType::f32;
@@ -71,39 +66,11 @@ std::vector<Member> members_of(const contender_job& job) {
   return members;
 }
 
-/// Rank 0 listens where the system finds a free port, and tells it to all through the driver.
-UniqueFd share_listener(const contender_job& job, Member& place) {
-  UniqueFd listener;
-  char word[16] = "";
-  if (job.rank == 0) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    socklen_t length = sizeof address;
-    auto* const generic = reinterpret_cast<sockaddr*>(&address);
-    listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (::inet_pton(AF_INET, place.host.c_str(), &address.sin_addr) != 1 ||
-        ::bind(listener.get(), generic, length) != 0 || ::listen(listener.get(), job.ranks) != 0 ||
-        ::getsockname(listener.get(), generic, &length) != 0)
-      contender_fail("%s", system_error(concat("cannot listen at ", place.host)).message.c_str());
-    const std::string port = std::to_string(ntohs(address.sin_port));
-    port.copy(word, sizeof word - 1);
-  }
-  contender_share(&job, 0, word, sizeof word);
-  const auto port = parse_integer(word, 1, 65535);
-  if (!port) contender_fail("rank 0 shared \"%s\", which is no port", word);
-  place.port = static_cast<std::uint16_t>(*port);
-  return listener;
-}
-
 void init(void* raw, const contender_job* job) {
   State& state = state_of(raw);
   state.type = type_of(job->type);
   state.reduce.codec = codec_of(contender_option(job, "--codec", "none"));
-  std::vector<Member> members = members_of(*job);
-  CommunicatorOptions options;
-  options.listener = share_listener(*job, members.front());
-  options.secret = contender_option(job, "--token", "");
-  Result<Communicator> communicator = Communicator::connect(job->rank, members, std::move(options));
+  Result<Communicator> communicator = state.connect(*job, members_of(*job));
   if (!communicator.ok()) contender_fail("%s", communicator.error().message.c_str());
   state.communicator.emplace(std::move(*communicator));
 }
@@ -138,8 +105,9 @@ bool wants_shared_memory(int argc, char** argv) {
 
 }  // namespace
 
-int run_paceline_rank(int argc, char** argv) {
+int run_own_rank(int argc, char** argv, Connect& connect) {
   State state;
+  state.connect = &connect;
   const contender self = {&state,  init, wants_shared_memory(argc, argv) ? allocate_shared : nullptr,
                           barrier, sum,  fini};
   return contender_main(argc, argv, &self);

@@ -36,8 +36,12 @@ std::string own_program() {
   return std::filesystem::read_symlink("/proc/self/exe", error).string();
 }
 
+std::string program_in_bench(const std::string& name) {
+  return (std::filesystem::path(own_program()).parent_path() / "bench" / name).string();
+}
+
 std::string peer_program(const Peer& peer) {
-  return (std::filesystem::path(own_program()).parent_path() / "bench" / peer.program).string();
+  return program_in_bench(peer.program);
 }
 
 bool in_path(const std::string& program) {
@@ -102,8 +106,7 @@ std::vector<std::string> own_program_arguments(const AllreduceOptions& options, 
     else
       members += concat(placement.layout.size() == 1 ? "" : concat("node", node), "/127.0.0.1");
   }
-  return {own_program(), "bench",    "rank",         "paceline", "--members",
-          members,       "--memory", options.memory, "--codec",  options.codec};
+  return {"--members", members, "--memory", options.memory, "--codec", options.codec};
 }
 
 /// Open MPI starts its daemons through this, as NAME COMMAND.
@@ -118,8 +121,11 @@ Status write_agent(const std::string& path, const Placement& placement) {
   return write_file_atomically(path, script, 0700);
 }
 
-Result<Recipe> openmpi(const AllreduceOptions& options, const Placement& placement, const Meeting& meeting) {
-  Command command = command_of("openmpi", meeting);
+/// `program` with its arguments as ranks of one `mpirun`.
+Result<Recipe> under_openmpi(const std::string& contender, const std::vector<std::string>& program,
+                             const AllreduceOptions& options, const Placement& placement,
+                             const Meeting& meeting) {
+  Command command = command_of(contender, meeting);
   command.arguments = {"mpirun.openmpi", "-np", std::to_string(options.ranks)};
   // Pinned by the ranks themselves, as with all contenders.
   append(command.arguments, {"--bind-to", "none", "--oversubscribe"});
@@ -135,12 +141,13 @@ Result<Recipe> openmpi(const AllreduceOptions& options, const Placement& placeme
     for (const char* layer : {"oob_tcp_if_include", "btl_tcp_if_include"})
       append(command.arguments, {"--mca", layer, placement.network});
   }
-  append(command.arguments, {peer_program(*find_peer("openmpi")), "--rank-variable", "OMPI_COMM_WORLD_RANK"});
+  append(command.arguments, program);
+  append(command.arguments, {"--rank-variable", "OMPI_COMM_WORLD_RANK"});
   append(command.arguments, rank_arguments(options, placement, meeting));
   for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"})
     command.environment.emplace(name, "1");
   command.signal_when_orphaned = SIGTERM;  // it takes its ranks along
-  return Recipe{"openmpi", {std::move(command)}};
+  return Recipe{contender, {std::move(command)}};
 }
 
 Recipe mpich(const AllreduceOptions& options, const Placement& placement, const Meeting& meeting) {
@@ -154,6 +161,19 @@ Recipe mpich(const AllreduceOptions& options, const Placement& placement, const 
 }
 
 }  // namespace
+
+Status check_transport(const AllreduceOptions& options) {
+  if (options.transport != "mpi") return {};
+  if (!in_path("mpirun.openmpi"))
+    return Error{
+        ErrorCode::invalid_argument,
+        "--transport mpi: there is no mpirun.openmpi in PATH: install the Debian package openmpi-bin"};
+  if (::access(program_in_bench("allreduce_paceline_mpi").c_str(), X_OK) != 0)
+    return Error{ErrorCode::invalid_argument,
+                 "--transport mpi: this Paceline was built without MPI: install the Debian package "
+                 "libopenmpi-dev, configure and build again"};
+  return {};
+}
 
 Status check_peer(const std::string& peer, const AllreduceOptions& options) {
   const Peer* known = find_peer(peer);
@@ -177,8 +197,13 @@ Status check_peer(const std::string& peer, const AllreduceOptions& options) {
 
 Result<Recipe> recipe_for(const std::string& contender, const AllreduceOptions& options,
                           const Placement& placement, const Meeting& meeting) {
-  if (contender == "paceline")
-    return each_rank(contender, own_program_arguments(options, placement), options, placement, meeting);
+  if (contender == "paceline") {
+    std::vector<std::string> program = {own_program(), "bench", "rank", "paceline"};
+    if (options.transport == "mpi") program = {program_in_bench("allreduce_paceline_mpi")};
+    append(program, own_program_arguments(options, placement));
+    if (options.transport == "mpi") return under_openmpi(contender, program, options, placement, meeting);
+    return each_rank(contender, program, options, placement, meeting);
+  }
   if (contender == "probe")
     return each_rank(contender, {own_program(), "bench", "rank", "probe"}, options, placement, meeting);
   if (contender == "gloo") {
@@ -188,7 +213,8 @@ Result<Recipe> recipe_for(const std::string& contender, const AllreduceOptions& 
     anywhere.cpus.clear();
     return each_rank(contender, {peer_program(*find_peer("gloo"))}, options, anywhere, meeting);
   }
-  if (contender == "openmpi") return openmpi(options, placement, meeting);
+  if (contender == "openmpi")
+    return under_openmpi(contender, {peer_program(*find_peer("openmpi"))}, options, placement, meeting);
   return mpich(options, placement, meeting);
 }
 

@@ -22,6 +22,8 @@ struct Recipe {
   std::vector<Command> commands;
 };
 
+/// Refuses, with the name of the Debian package, a transport that was not built.
+[[nodiscard]] Status check_transport(const AllreduceOptions& options);
 /// Refuses, with the name of the Debian package, a peer that is not installed or was not built.
 [[nodiscard]] Status check_peer(const std::string& peer, const AllreduceOptions& options);
 

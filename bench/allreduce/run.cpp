@@ -72,6 +72,7 @@ Status measure_all(Driver& driver, const AllreduceOptions& options, const Placem
 }  // namespace
 
 int run_allreduce(const AllreduceOptions& options) {
+  if (const Status there = check_transport(options); !there.ok()) return complain(there.error());
   for (const std::string& peer : options.peers)
     if (const Status there = check_peer(peer, options); !there.ok()) return complain(there.error());
   if (const Status writable = check_json(options.json); !writable.ok()) return complain(writable.error());

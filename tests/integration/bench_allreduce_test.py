@@ -216,6 +216,14 @@ class BenchAllreduce(unittest.TestCase):
                 if len(report["settings"]["layout"]) > 1:
                     self.assertEqual([row["fraction_of_probe"] for row in report["rows"]], [None] * len(sizes))
 
+    def test_messages_of_mpi_between_nodes(self):
+        for needed in ("paceline_mpi", "openmpi"):
+            if missing_peer(needed):
+                self.skipTest(missing_peer(needed))
+        report = self.measure("--nodes", "2", "--transport", "mpi", "--peers", "openmpi", *SMALL)
+        self.assertEqual([row["errors"] for row in report["rows"]], [0] * 3)
+        self.assertEqual(set(report["rows"][0]["peers"]), {"openmpi"})
+
     def test_strangers_do_not_disturb(self):
         self.assertEqual(self.bench_with_fake("stranger")[0], 0)
 
@@ -235,6 +243,8 @@ class BenchAllreduce(unittest.TestCase):
                 ("more than", ("--min-bytes", "2M", "--max-bytes", "1M")), ("--factor", ("--factor", "1")),
                 ("openmpy", ("--peers", "openmpy")), ("twice", ("--peers", "gloo,gloo")),
                 ("pretended", ("--nodes", "2", "--peers", "gloo")),
+                ("pretended", ("--nodes", "2", "--transport", "mpi", "--peers", "openmpi,gloo")),
+                ("--transport", ("--transport", "pigeons")),
                 ("/nonexistent", ("--hosts", "/nonexistent")), ("line 1", ("--hosts", hosts)),
                 ("--hosts", ("--wire-gbits", "1")), ("a folder", ("--json", "/nonexistent/x.json")),
                 ("--unheard-of", ("--unheard-of",))]:
@@ -246,6 +256,7 @@ class BenchAllreduce(unittest.TestCase):
         alone = os.path.join(self.folder, "paceline")
         shutil.copy(PROGRAM, alone)
         self.assert_failed(self.bench("--peers", "gloo", program=alone), 2, "gloo", "install", "libgloo-dev")
+        self.assert_failed(self.bench("--transport", "mpi", program=alone), 2, "libopenmpi-dev")
 
     def test_ranks_are_not_started_by_hand(self):
         for arguments in ((), ("probe",), ("paceline",)):
