@@ -15,7 +15,7 @@ constexpr double incast = 1.1;
 // long.
 constexpr double chunk_latencies = 4;
 constexpr std::size_t least_chunk = 32U << 10;
-constexpr std::size_t most_chunk = 256U << 10;
+constexpr std::size_t most_chunk = 128U << 10;
 
 std::string decimal(double value, int places) {
   char text[32];

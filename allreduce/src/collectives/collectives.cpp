@@ -59,8 +59,9 @@ BlockHeader Collectives::header_of(const Request& request, std::uint64_t submitt
 }
 
 Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arithmetic,
-                                  std::uint64_t& submitted, const shm::Patience& patience) {
+                                  std::uint64_t& submitted, const shm::Patience& given) {
   const Descriptor& d = request.descriptor;
+  shm::Patience patience = given;
   Course course{request, layout_, group_, transport_, arithmetic, scratch_, patience, abort_};
   const std::size_t bytes = d.count * course.unit();
   const std::size_t ranks = course.blocks();
@@ -86,6 +87,7 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
                                : d.kind == CollectiveKind::all_gather     ? make_all_gather(course)
                                                                           : make_broadcast(course);
   const Instant begin = steady_clock.now();
+  patience.began = begin;
   std::uint64_t heard = submitted;
   PACELINE_TRY(run_rounds(course, *kind, heard));
   // Between nodes only sums hear from all.

@@ -33,6 +33,9 @@ void futex_wake(std::atomic<std::uint32_t>& word) {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
 }
 
+// A rank that has worked for a while waits about as long before it sleeps, since being woken may take longer than
+// the wait; but not longer than this.
+constexpr Duration longest_spin = std::chrono::milliseconds(5);
 constexpr std::uint32_t pull_magic = 0x70756c6c;
 
 void pause_cpu() {
@@ -200,8 +203,10 @@ Status NodeGroup::wait_until(const std::function<int()>& late, const Patience& p
   const bool spins = patience.may_spin && spin_ > Duration::zero();
   if (spins && look_awhile(late)) return {};
   const Instant begin = steady_clock.now();
+  const Duration worked = patience.began == Instant{} ? Duration::zero() : begin - patience.began;
+  const Duration spin = std::max(spin_, std::min(worked, longest_spin));
   Status status;
-  if (!spins || !spin_until(late, begin + spin_)) status = sleep_until(late, patience, what);
+  if (!spins || !spin_until(late, begin + spin)) status = sleep_until(late, patience, what);
   waited_ += steady_clock.now() - begin;
   return status;
 }
