@@ -63,13 +63,10 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
   const Descriptor& d = request.descriptor;
   shm::Patience patience = given;
   Course course{request, layout_, group_, transport_, arithmetic, scratch_, patience, abort_};
-  const std::size_t bytes = d.count * course.unit();
-  const std::size_t ranks = course.blocks();
-  const std::size_t in_bytes = bytes * (d.kind == CollectiveKind::reduce_scatter ? ranks : 1);
-  const std::size_t out_bytes = bytes * (d.kind == CollectiveKind::all_gather ? ranks : 1);
+  const std::size_t bytes = course.bytes_of(1);
   shm::Offer offer{d, request.weight, submitted};
-  offer.input = group_.locate(request.input, in_bytes);
-  offer.output = group_.locate(request.output, out_bytes);
+  offer.input = group_.locate(request.input, course.input_bytes());
+  offer.output = group_.locate(request.output, course.output_bytes());
   offer.input_address = reinterpret_cast<std::uintptr_t>(request.input);
   offer.output_address = reinterpret_cast<std::uintptr_t>(request.output);
   offer.way = static_cast<std::uint32_t>(ways_.choose(bytes));
@@ -88,10 +85,9 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
                                                                           : make_broadcast(course);
   const Instant begin = steady_clock.now();
   patience.began = begin;
-  std::uint64_t heard = submitted;
-  PACELINE_TRY(run_rounds(course, *kind, heard));
+  PACELINE_TRY(run_rounds(course, *kind, submitted));
   // Between nodes only sums hear from all.
-  submitted = transport_ == nullptr || d.kind == CollectiveKind::all_reduce ? heard : 0;
+  if (transport_ != nullptr && d.kind != CollectiveKind::all_reduce) submitted = 0;
   if (course.way != Way::direct) {
     staged_rounds_ += course.rounds;
     if (d.kind == CollectiveKind::all_reduce) ways_.learn(bytes, course.way, steady_clock.now() - begin);
@@ -104,9 +100,6 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
 /// Finds the node's memory, if all of it is shared; otherwise its first rank has said how it is to go.
 Status Collectives::map_memory(Course& course) const {
   const Descriptor& d = course.request.descriptor;
-  const std::size_t bytes = d.count * course.unit();
-  const std::size_t in_bytes = bytes * (d.kind == CollectiveKind::reduce_scatter ? course.blocks() : 1);
-  const std::size_t out_bytes = bytes * (d.kind == CollectiveKind::all_gather ? course.blocks() : 1);
   if (group_.size() == 1) return {};
   for (int peer = 0; peer < group_.size(); ++peer)
     if (group_.offered_input(peer).shared == 0 || group_.offered_output(peer).shared == 0)
@@ -118,8 +111,8 @@ Status Collectives::map_memory(Course& course) const {
     return {};
   }
   for (int peer = 0; peer < group_.size(); ++peer) {
-    const std::byte* input = group_.at(peer, group_.offered_input(peer), in_bytes);
-    std::byte* output = group_.at(peer, group_.offered_output(peer), out_bytes);
+    const std::byte* input = group_.at(peer, group_.offered_input(peer), course.input_bytes());
+    std::byte* output = group_.at(peer, group_.offered_output(peer), course.output_bytes());
     if (input == nullptr || output == nullptr) {
       const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(peer)];
       return Error{ErrorCode::mismatch,
@@ -152,7 +145,6 @@ Status Collectives::cut(Course& course) {
     course.slots = local_slots;
     round_bytes = local_round_bytes / widest;
   }
-  // Whole blocks of all codecs, and at least one grid step per fragment.
   course.per_round = std::max<std::size_t>(round_bytes / course.unit(), 1);
   course.rounds = (d.count + course.per_round - 1) / course.per_round;
   course.slot_bytes = (needs.contributed + needs.results) * course.per_round * course.unit();

@@ -89,12 +89,8 @@ class AllReduce final : public KindBase {
     }
     arithmetic.partial(work.data, addends, size, course_.weights_or_null(), range.size());
     float* residual = course_.request.residual;
-    const std::uint32_t parts = parts_per_crossing(course_.layout.nodes());
-    const auto piece =
-        static_cast<std::uint32_t>(round) * static_cast<std::uint32_t>(course_.layout.fragments()) +
-        static_cast<std::uint32_t>(fragment);
     return make_sum(course_.algorithm, *crossing,
-                    {work.data, range.size(), fragment, piece * parts,
+                    {work.data, range.size(), fragment, course_.first_part(round, fragment),
                      residual == nullptr ? nullptr : residual + range.begin});
   }
 
@@ -206,11 +202,8 @@ class OfBlocks : public KindBase {
   }
 
   [[nodiscard]] CrossingPlace place_of(const Packed& packed, std::uint64_t round, int fragment) const {
-    const auto piece =
-        static_cast<std::uint32_t>(round) * static_cast<std::uint32_t>(course_.layout.fragments()) +
-        static_cast<std::uint32_t>(fragment);
-    return {packed.memory.data(), packed.chunks.back().end, fragment,
-            piece * parts_per_crossing(course_.layout.nodes()), nullptr};
+    return {packed.memory.data(), packed.chunks.back().end, fragment, course_.first_part(round, fragment),
+            nullptr};
   }
 
  private:
@@ -333,12 +326,8 @@ class Broadcast final : public KindBase {
       spread(round, range, own);
       if (alone()) return std::unique_ptr<Crossing>();
     }
-    const auto piece =
-        static_cast<std::uint32_t>(round) * static_cast<std::uint32_t>(course_.layout.fragments()) +
-        static_cast<std::uint32_t>(fragment);
-    return make_chain(
-        *crossing, {own, range.size(), fragment, piece * parts_per_crossing(course_.layout.nodes()), nullptr},
-        root_node());
+    return make_chain(*crossing, {own, range.size(), fragment, course_.first_part(round, fragment), nullptr},
+                      root_node());
   }
 
   void deliver(std::uint64_t round, int fragment) override {

@@ -47,6 +47,22 @@ struct Course {
 
   [[nodiscard]] std::size_t unit() const { return element_bytes(request.descriptor.type); }
   [[nodiscard]] std::size_t blocks() const { return layout.topology().node_of_rank.size(); }
+  [[nodiscard]] std::size_t input_bytes() const {
+    return bytes_of(request.descriptor.kind == CollectiveKind::reduce_scatter ? blocks() : 1);
+  }
+  [[nodiscard]] std::size_t output_bytes() const {
+    return bytes_of(request.descriptor.kind == CollectiveKind::all_gather ? blocks() : 1);
+  }
+  [[nodiscard]] std::size_t bytes_of(std::size_t whole_blocks) const {
+    return whole_blocks * request.descriptor.count * unit();
+  }
+  /// The number of a fragment's first block between nodes.
+  [[nodiscard]] std::uint32_t first_part(std::uint64_t round_index, int fragment_index) const {
+    const auto fragments = static_cast<std::uint32_t>(layout.fragments());
+    const auto piece =
+        static_cast<std::uint32_t>(round_index) * fragments + static_cast<std::uint32_t>(fragment_index);
+    return piece * parts_per_crossing(layout.nodes());
+  }
   [[nodiscard]] ElementRange round(std::uint64_t index) const;
   [[nodiscard]] ElementRange fragment(std::uint64_t round_index, int fragment_index) const {
     return part_of(round(round_index), fragment_index, layout.fragments());

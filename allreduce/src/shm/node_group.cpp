@@ -33,8 +33,8 @@ void futex_wake(std::atomic<std::uint32_t>& word) {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
 }
 
-// A rank that has worked for a while waits about as long before it sleeps, since being woken may take longer than
-// the wait; but not longer than this.
+// A rank that has worked for a while waits about as long before it sleeps, since being woken may take longer
+// than the wait; but not longer than this.
 constexpr Duration longest_spin = std::chrono::milliseconds(5);
 constexpr std::uint32_t pull_magic = 0x70756c6c;
 
@@ -154,10 +154,10 @@ Status NodeGroup::pull(int peer, std::uint64_t address, void* into, std::size_t 
       continue;
     }
     if (got < 0 && errno == EINTR) continue;
+    const int code = got == 0 ? ESRCH : errno;
     const int rank = layout_.topology().local_ranks[static_cast<std::size_t>(peer)];
-    const Error why = system_error("process_vm_readv");
-    const bool gone = got == 0 || errno == ESRCH || errno == EFAULT;
-    return Error{gone ? ErrorCode::peer_lost : ErrorCode::io,
+    const Error why = system_error("process_vm_readv", code);
+    return Error{code == ESRCH || code == EFAULT ? ErrorCode::peer_lost : ErrorCode::io,
                  concat("cannot read the memory of rank ", rank, ": ", why.message), rank};
   }
   return {};

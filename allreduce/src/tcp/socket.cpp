@@ -189,6 +189,8 @@ Result<UniqueFd> connect_to(const std::string& host, std::uint16_t port, const P
 
 Result<UniqueFd> accept_from(int listener, const Patience& patience) {
   while (true) {
+    // Also where somebody connects all the time.
+    if (patience.deadline.passed()) return Error{ErrorCode::timeout, "no connection within the time allowed"};
     UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.valid()) {
       PACELINE_TRY(prepare(fd.get()));
