@@ -6,6 +6,7 @@
 
 #include "operation.hpp"
 #include "paceline/base/text.hpp"
+#include "waiting.hpp"
 
 namespace paceline {
 namespace {
@@ -15,7 +16,6 @@ constexpr int round_trips = 15;
 constexpr int bulk_runs = 2;
 constexpr std::size_t bulk_bytes = std::size_t{1} << 20;
 constexpr std::size_t short_bytes = 64;
-constexpr Duration longest_nap = std::chrono::milliseconds(100);
 constexpr double worth_more_streams = 1.1;
 
 /// One of the two ends.

@@ -16,6 +16,8 @@ import time
 import unittest
 import uuid
 
+from refusals import Refusals
+
 BUILD = os.environ.get("PACELINE_BUILD_DIR", ".")
 PROGRAM = os.path.realpath(os.environ.get("PACELINE_PROGRAM", os.path.join(BUILD, "bin", "paceline")))
 SOURCE = os.environ.get("PACELINE_SOURCE_DIR", str(pathlib.Path(__file__).resolve().parents[2]))
@@ -84,7 +86,7 @@ def missing_for_netns():
     return "" if tried.returncode == 0 else f"this kernel makes no slow wires: {tried.stderr.strip()}"
 
 
-class BenchAllreduce(unittest.TestCase):
+class BenchAllreduce(Refusals, unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="paceline-bench-test-")
         self.addCleanup(shutil.rmtree, self.folder)
@@ -160,14 +162,6 @@ class BenchAllreduce(unittest.TestCase):
             file.write(FAKE_RANK.replace("/usr/bin/python3", sys.executable, 1))
         os.chmod(peer, 0o755)
         return self.bench("--peers", "gloo", *SMALL, *arguments, program=program, FAKE=fake)
-
-    def assert_failed(self, result, code, *parts):
-        """Ended with `code` and one line on standard error that has all `parts`."""
-        returncode, _, err = result
-        self.assertEqual(returncode, code, err)
-        self.assertEqual(err.count("\n"), 1, err)
-        for part in parts:
-            self.assertIn(part, err)
 
     # ---- what works
 
@@ -249,14 +243,14 @@ class BenchAllreduce(unittest.TestCase):
                 ("--hosts", ("--wire-gbits", "1")), ("a folder", ("--json", "/nonexistent/x.json")),
                 ("--unheard-of", ("--unheard-of",))]:
             with self.subTest(arguments):
-                self.assert_failed(self.bench(*arguments), 2, part)
+                self.assert_refused(self.bench(*arguments), 2, part)
 
     def test_peers_that_are_not_there(self):
-        self.assert_failed(self.bench("--peers", "mpich", PATH=self.folder), 2, "mpich", "install", "libmpich-dev")
+        self.assert_refused(self.bench("--peers", "mpich", PATH=self.folder), 2, "mpich", "install", "libmpich-dev")
         alone = os.path.join(self.folder, "paceline")
         shutil.copy(PROGRAM, alone)
-        self.assert_failed(self.bench("--peers", "gloo", program=alone), 2, "gloo", "install", "libgloo-dev")
-        self.assert_failed(self.bench("--transport", "mpi", program=alone), 2, "libopenmpi-dev")
+        self.assert_refused(self.bench("--peers", "gloo", program=alone), 2, "gloo", "install", "libgloo-dev")
+        self.assert_refused(self.bench("--transport", "mpi", program=alone), 2, "libopenmpi-dev")
 
     def test_ranks_are_not_started_by_hand(self):
         for arguments in ((), ("probe",), ("paceline",)):
@@ -272,8 +266,8 @@ class BenchAllreduce(unittest.TestCase):
                             ("fails", ("gloo", "rank ", "the moon is in the way")),
                             ("too-few", ("gloo", "times")), ("bad-end", ("gloo", "exit status 3"))]:
             with self.subTest(fake):
-                self.assert_failed(self.bench_with_fake(fake), 1, *parts)
-        self.assert_failed(self.bench_with_fake("silent", "--timeout", "2"), 1, "gloo", "not done: rank 0, 1")
+                self.assert_refused(self.bench_with_fake(fake), 1, *parts)
+        self.assert_refused(self.bench_with_fake("silent", "--timeout", "2"), 1, "gloo", "not done: rank 0, 1")
 
     def ranks_of(self, contender):
         if contender in ("paceline", "probe"):
@@ -296,20 +290,20 @@ class BenchAllreduce(unittest.TestCase):
             with self.subTest(contender):
                 process = self.start_endless()
                 os.kill(max(self.ranks_of(contender)), signal.SIGKILL)
-                self.assert_failed(self.finish(process), 1, f"contender {contender}", "rank ", "ended")
+                self.assert_refused(self.finish(process), 1, f"contender {contender}", "rank ", "ended")
                 self.assertEqual(self.processes(), [], "something is left behind")
                 self.assertEqual(glob.glob(f"/dev/shm/paceline-bench-{process.pid}-*"), [])
 
     def test_frozen_rank(self):
         process = self.start_endless("--timeout", "3")
         os.kill(max(self.ranks_of(self.contenders[-1])), signal.SIGSTOP)
-        self.assert_failed(self.finish(process), 1, f"contender {self.contenders[-1]} took longer than 3 s")
+        self.assert_refused(self.finish(process), 1, f"contender {self.contenders[-1]} took longer than 3 s")
 
     def test_stopped_driver(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             process = self.start_endless()
             process.send_signal(number)
-            self.assert_failed(self.finish(process), 128 + number, "stopped by signal")
+            self.assert_refused(self.finish(process), 128 + number, "stopped by signal")
             self.assertEqual(self.processes(), [], "something is left behind")
 
     def test_killed_driver_takes_all_along(self):

@@ -21,6 +21,8 @@ import termios
 import time
 import unittest
 
+from refusals import Refusals
+
 BUILD = os.environ.get("PACELINE_BUILD_DIR", ".")
 PROGRAM = os.environ.get("PACELINE_PROGRAM", os.path.join(BUILD, "bin", "paceline"))
 FAKE_WORKER = os.environ.get("FAKE_WORKER_PROGRAM", os.path.join(BUILD, "tests", "integration", "fake_worker"))
@@ -77,7 +79,7 @@ def wait_for(condition, what):
     raise AssertionError(f"waited {LIMIT_S} s for {what}")
 
 
-class LauncherTest(unittest.TestCase):
+class LauncherTest(Refusals, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.shared = tempfile.mkdtemp(prefix="paceline-launcher-test-")
@@ -163,14 +165,6 @@ class LauncherTest(unittest.TestCase):
     def summary(self, name):
         with open(self.path(name)) as text:
             return json.load(text)
-
-    def assert_refused(self, result, code, *parts):
-        """Ended with `code` and one line on standard error that has all `parts`."""
-        returncode, _, err = result
-        self.assertEqual(returncode, code, err)
-        self.assertEqual(err.count("\n"), 1, err)
-        for part in parts:
-            self.assertIn(part, err)
 
     # ---- what works
 

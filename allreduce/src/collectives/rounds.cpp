@@ -4,17 +4,15 @@
 #include <deque>
 #include <optional>
 
+#include "../waiting.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
 namespace {
 
 const SteadyClock steady_clock;
-// A thread that has nothing better to do looks for blocks this long before it sleeps in the transport.
-constexpr Duration wire_spin = std::chrono::microseconds(30);
 // While blocks are on their way, what the node's other ranks do is looked at this often.
 constexpr Duration glance = std::chrono::microseconds(200);
-constexpr Duration longest_nap = std::chrono::milliseconds(100);
 
 using shm::Stage;
 

@@ -5,14 +5,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../waiting.hpp"
 #include "collectives.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
 namespace {
 
-constexpr Duration longest_nap = std::chrono::milliseconds(100);
-constexpr Duration wire_spin = std::chrono::microseconds(30);
 const SteadyClock steady_clock;
 
 /// Bytes of the caller's that a rank offers.

@@ -13,6 +13,7 @@
 #include <new>
 #include <thread>
 
+#include "../waiting.hpp"
 #include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
 
@@ -20,8 +21,6 @@ namespace paceline::shm {
 namespace {
 
 const SteadyClock steady_clock;
-// A sleeper looks around this often even if nobody wakes it: the last defence, not the way it works.
-constexpr Duration longest_nap = std::chrono::milliseconds(100);
 
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, Duration at_most) {
   const auto ns = at_most.count();
