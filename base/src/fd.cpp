@@ -18,7 +18,7 @@ void UniqueFd::reset(int fd) noexcept {
 Result<std::string> read_file(const std::string& path, std::size_t limit_bytes) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
-    Error error = system_error(concat("cannot open ", path));
+    Error error = system_error(concat("cannot open ", shown(path)));
     if (errno == ENOENT) error.code = ErrorCode::not_found;
     return error;
   }
@@ -27,11 +27,11 @@ Result<std::string> read_file(const std::string& path, std::size_t limit_bytes) 
   while (true) {
     const ssize_t got = ::read(fd.get(), block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error(concat("cannot read ", path));
+    if (got < 0) return system_error(concat("cannot read ", shown(path)));
     if (got == 0) return content;
     content.append(block, static_cast<std::size_t>(got));
     if (content.size() > limit_bytes)
-      return Error{ErrorCode::corrupt, concat(path, " is larger than ", human_bytes(limit_bytes))};
+      return Error{ErrorCode::corrupt, concat(shown(path), " is larger than ", human_bytes(limit_bytes))};
   }
 }
 

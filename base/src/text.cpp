@@ -82,6 +82,52 @@ std::string to_hex(std::span<const std::byte> bytes) {
   return text;
 }
 
+std::size_t utf8_length(std::string_view text) noexcept {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (text.empty()) return 0;
+  if (byte(0) < 0x80) return 1;
+  const std::size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  const bool overlong = (byte(0) == 0xe0 && byte(1) < 0xa0) || (byte(0) == 0xf0 && byte(1) < 0x90);
+  const bool surrogate = byte(0) == 0xed && byte(1) > 0x9f;
+  const bool beyond = byte(0) == 0xf4 && byte(1) > 0x8f;
+  return overlong || surrogate || beyond ? 0 : length;
+}
+
+bool is_utf8(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string shown(std::string_view name) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string escaped;
+  bool plain = !name.empty();
+  while (!name.empty()) {
+    const auto byte = static_cast<unsigned char>(name[0]);
+    const std::size_t length = utf8_length(name);
+    const bool c1_control = length == 2 && byte == 0xc2 && static_cast<unsigned char>(name[1]) < 0xa0;
+    const bool kept = length > 1 ? !c1_control : length == 1 && byte > 0x1f && byte != 0x7f;
+    plain = plain && kept && byte != ' ' && byte != '"' && byte != '\\';
+    if (byte == '\n') {
+      escaped += "\\n";
+    } else if (!kept) {
+      escaped += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+    } else {
+      if (byte == '"' || byte == '\\') escaped += '\\';
+      escaped += name.substr(0, length);
+    }
+    name.remove_prefix(kept ? length : 1);
+  }
+  return plain ? escaped : concat('"', escaped, '"');
+}
+
 std::optional<std::string> environment(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0') return std::nullopt;

@@ -10,16 +10,6 @@ namespace {
 
 using nlohmann::json;
 
-json to_json(const Machine& machine) {
-  return {{"processor", machine.processor},
-          {"cores", machine.cores},
-          {"memory_bytes", machine.memory_bytes},
-          {"kernel", machine.kernel},
-          {"transparent_huge_pages", machine.huge_pages},
-          {"transparent_huge_pages_shared", machine.shared_huge_pages},
-          {"load_before", machine.load}};
-}
-
 json to_json(const AllreduceOptions& options, const Placement& placement) {
   json settings = {{"ranks", options.ranks},
                    {"layout", placement.layout},
@@ -64,6 +54,16 @@ json to_json(const Row& row, const AllreduceOptions& options) {
 }
 
 }  // namespace
+
+nlohmann::json to_json(const Machine& machine) {
+  return {{"processor", machine.processor},
+          {"cores", machine.cores},
+          {"memory_bytes", machine.memory_bytes},
+          {"kernel", machine.kernel},
+          {"transparent_huge_pages", machine.huge_pages},
+          {"transparent_huge_pages_shared", machine.shared_huge_pages},
+          {"load_before", machine.load}};
+}
 
 std::string report_json(const std::vector<Row>& rows, const AllreduceOptions& options,
                         const Placement& placement, const Machine& machine) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct Machine {
 };
 [[nodiscard]] Machine this_machine();
 [[nodiscard]] std::string describe(const Machine& machine);
+[[nodiscard]] nlohmann::json to_json(const Machine& machine);
 
 /// docs/benchmarks.md names the keys.
 [[nodiscard]] std::string report_json(const std::vector<Row>& rows, const AllreduceOptions& options,

@@ -1,6 +1,11 @@
 #include "checksum.hpp"
 
 #include <xxhash.h>
+// Chooses the widest registers that the processor has: twice as fast as what every x86-64 has. The same
+// values.
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
 
 #include <array>
 #include <charconv>

@@ -1,7 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "manifest.hpp"
@@ -11,39 +12,36 @@
 
 namespace paceline {
 
-/// Where the HDF5 library has put a new shard's datasets; offsets are from the file's first byte.
-struct ShardLayout {
-  std::int64_t values_offset = 0;  ///< of chunk 0; the others follow without gaps
-  std::int64_t labels_offset = 0;
+/// The record of a new chunk, as it will lie in the file.
+struct NewRecord {
+  std::vector<std::byte> bytes;
+  std::int64_t values_bytes = 0;  ///< what of it are values, as they are stored
+  bool coded = false;             ///< false: the values are stored as they are
+};
+
+/// A whole shard, in a file that exists only in memory.
+struct ShardImage {
+  UniqueFd file;
+  std::int64_t bytes = 0;
   std::int64_t index_offset = 0;
+  std::int64_t labels_offset = 0;  ///< only of a shard whose values lie in another file
+  std::vector<ChunkEntry> chunks;
 };
 
-/// What a new shard is to hold.
-struct ShardShape {
-  std::vector<std::int64_t> sample_shape;
-  std::int64_t samples = 0;
-  std::int64_t chunk_samples = 0;  ///< at most `samples`
-  std::int64_t chunks = 0;
-  std::int64_t chunk_bytes = 0;
-};
+/// What a shard takes beyond its records and index, at the most.
+[[nodiscard]] std::int64_t structure_bytes(std::int64_t chunks) noexcept;
 
-/// A shard's HDF5 structures, in a file that exists only in memory, with holes where the data goes.
-struct ShardSkeleton {
-  UniqueFd fd;
-  std::int64_t bytes = 0;  ///< of the whole file, holes included
-  ShardLayout layout;
-};
+/// Lets the HDF5 library make a shard in memory: not on the disk, because when a file's last flush fails
+/// (disk full, quota, file-size limit), HDF5 1.10 crashes the process at its exit. `samples` are those of the
+/// shard, and `records` those of its chunks in order; each is let go when it has been written. An error if
+/// the library does not put them where the format wants them.
+[[nodiscard]] Result<ShardImage> make_shard_image(const Manifest& manifest, std::int64_t samples,
+                                                  std::vector<NewRecord>& records);
 
-/// What a shard takes beyond its data and tables, and more: 2 KiB were seen.
-inline constexpr std::int64_t skeleton_most_bytes = std::int64_t{64} << 10;
-
-/// Lets the HDF5 library make the structures in memory. Not on the disk, because when a file's last flush
-/// fails (disk full, quota, file-size limit), HDF5 1.10 crashes the process at its exit.
-[[nodiscard]] Result<ShardSkeleton> make_skeleton(const ShardShape& shape);
-
-/// Whether the HDF5 library sees in a shard what our own index says: dataset shapes and types, unfiltered
-/// chunks with the same bytes, labels and index. Only for files whose metadata checksum is right: this
-/// version of the library can't be trusted with damaged ones.
-[[nodiscard]] Status check_with_hdf5(const Shard& shard, const Manifest& manifest);
+/// The same for a shard whose values lie in another file: labels and index. The offsets of `chunks` are
+/// given.
+[[nodiscard]] Result<ShardImage> make_labels_image(std::span<const std::int32_t> labels,
+                                                   std::vector<ChunkEntry> chunks,
+                                                   std::span<const std::int64_t> raw_bytes);
 
 }  // namespace paceline

@@ -1,344 +1,476 @@
 #include "paceline/data/loader.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <new>
-#include <numeric>
-#include <optional>
 #include <system_error>
 #include <thread>
 
-#include "chunk_cache.hpp"
+#include "lookahead.hpp"
+#include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
-#include "paceline/data/order.hpp"
+#include "paceline/data/buffer.hpp"
+#include "reads/read_engine.hpp"
+#include "request_planner.hpp"
 
-// Each thread goes round: take the next request (one thread at a time, when there is room), turn its
-// positions into addresses, copy the samples out of cached chunks into a batch, and put the batch into its
-// place. Batches are numbered as their requests were taken; next() waits for one number after the other.
+// Threads of the loader go round: finish a batch whose chunks are there, else begin a read, else plan a
+// request, else wait for a read to end or for something to do. What is needed and what is dropped is the
+// Lookahead's decision, and all that the threads share stands in it, under one mutex; reading, checking,
+// decoding and finishing go on without it.
 
 namespace paceline {
 namespace {
 
-constexpr std::int64_t label_bytes = sizeof(std::int64_t);
-constexpr Duration longest_wait = std::chrono::hours(24 * 365);  // what a clock can still be advanced by
+const SteadyClock steady_clock;
 
-/// A quarter of the budget is for batches made ahead, the rest for chunks.
-std::int64_t batch_budget(const LoaderOptions& options) {
-  return std::max<std::int64_t>(options.budget_bytes, 0) / 4;
+constexpr Duration nap = std::chrono::seconds(10);      // waiting threads look up so often, whatever happens
+constexpr Duration farewell = std::chrono::seconds(1);  // longer, and a read hangs
+// Planned addresses take 8 bytes a sample: 2 MiB.
+constexpr std::int64_t samples_ahead = std::int64_t{1} << 18;
+
+Error read_error(const Dataset& dataset, std::int32_t chunk, const ReadEnd& end, std::int64_t bytes) {
+  if (end.error_number != 0)
+    return system_error(concat("cannot read ", dataset.describe(chunk)), end.error_number);
+  return {ErrorCode::corrupt,
+          concat(dataset.describe(chunk), ": the file ends ", bytes - end.got,
+                 " bytes before the chunk does; restore the file or import the dataset again")};
 }
 
-std::int64_t batch_bytes(const DatasetInfo& info, std::int64_t samples) {
-  return samples * (info.sample_bytes + label_bytes);
+Error no_memory(const Dataset& dataset) {
+  return {ErrorCode::internal,
+          concat("no memory for more of ", dataset.info().path, ": lower data.budget_mib")};
 }
-
-/// A request with everything that making its batch needs.
-struct Job {
-  std::int64_t number = 0;
-  LoadRequest request;
-  std::vector<SampleAddress> addresses;
-  std::optional<Error> error;  ///< known before anything was read
-};
-
-/// A batch's places by chunk, so that each chunk is fetched once and only one is held beyond the cache. It
-/// begins with `part` of `parts`: threads that make neighbouring batches need the same chunks, and should
-/// read others first rather than wait for each other at every one.
-std::vector<std::size_t> places_by_chunk(const std::vector<SampleAddress>& addresses, std::int64_t part,
-                                         std::int64_t parts) {
-  std::vector<std::size_t> places(addresses.size());
-  std::iota(places.begin(), places.end(), std::size_t{0});
-  std::sort(places.begin(), places.end(), [&](std::size_t a, std::size_t b) {
-    return addresses[a].chunk != addresses[b].chunk ? addresses[a].chunk < addresses[b].chunk : a < b;
-  });
-  auto begin = places.begin() + static_cast<std::int64_t>(places.size()) * part / parts;
-  while (begin != places.begin() && begin != places.end() &&
-         addresses[*begin].chunk == addresses[*(begin - 1)].chunk)
-    --begin;
-  std::rotate(places.begin(), begin, places.end());
-  return places;
-}
-
-/// Addresses of consecutive requests: keeps the order of the epoch and the window that it stands in, so that
-/// a window is shuffled once and not once per request.
-class AddressCursor {
- public:
-  AddressCursor(const Dataset& dataset, const LoaderOptions& options)
-      : dataset_(dataset), options_(options) {}
-
-  [[nodiscard]] std::vector<SampleAddress> addresses(const LoadRequest& request) {
-    if (!order_ || epoch_ != request.epoch) {
-      const auto chunks = dataset_.chunk_samples();
-      order_.emplace(options_.shuffle ? EpochOrder(chunks, options_.seed, request.epoch,
-                                                   shuffle_window_chunks(dataset_.info(), options_))
-                                      : EpochOrder::sequential(chunks));
-      epoch_ = request.epoch;
-      window_ = {};
-    }
-    std::vector<SampleAddress> result;
-    result.reserve(static_cast<std::size_t>(request.count));
-    for (std::int64_t first = request.first, left = request.count; left > 0;) {
-      if (first < window_.first || first >= window_.first + window_.count) {
-        window_ = order_->window_at(first);
-        window_addresses_ = order_->addresses(window_.first, window_.count);
-      }
-      const auto begin = window_addresses_.begin() + (first - window_.first);
-      const std::int64_t take = std::min(left, window_.first + window_.count - first);
-      result.insert(result.end(), begin, begin + take);
-      first += take;
-      left -= take;
-    }
-    return result;
-  }
-
- private:
-  const Dataset& dataset_;
-  const LoaderOptions& options_;
-  std::optional<EpochOrder> order_;
-  std::int64_t epoch_ = 0;
-  PositionRange window_;
-  std::vector<SampleAddress> window_addresses_;
-};
 
 }  // namespace
 
-std::int64_t shuffle_window_chunks(const DatasetInfo& info, const LoaderOptions& options) {
-  const std::int64_t chunk_bytes = batch_bytes(info, info.chunk_samples);
-  const std::int64_t chunk_budget = std::max<std::int64_t>(options.budget_bytes, 0) - batch_budget(options);
-  const std::int64_t most = std::max<std::int64_t>(options.window_chunks, 1);
-  return std::clamp<std::int64_t>(chunk_budget / (2 * chunk_bytes), 1, most);
-}
-
-struct Loader::Impl {
-  Impl(const Dataset& dataset, const LoaderOptions& options, Source source);
-  ~Impl();
-
-  void run();
-  [[nodiscard]] std::optional<Job> take();
-  [[nodiscard]] Job prepare(const LoadRequest& request);
-  [[nodiscard]] Error no_memory(const LoadRequest& request) const;
-  [[nodiscard]] bool wait_for_room(std::int64_t bytes);
-  [[nodiscard]] Result<SampleBatch> make(const Job& job);
-  [[nodiscard]] Status copy_samples(const Job& job, SampleBatch& batch);
-  void put(const Job& job, Result<SampleBatch> batch);
-  void account(std::int64_t bytes);  // with the mutex held
-  [[nodiscard]] Result<std::optional<SampleBatch>> next(Duration deadline);
-  [[nodiscard]] Error too_late(Duration deadline) const;
-
-  const Dataset& dataset;
-  const LoaderOptions options;
-  const Source source;
-  ChunkCache cache;
-
-  std::mutex source_mutex;  // held by the thread that takes a request; taken before `mutex`
-  AddressCursor cursor;     // guarded by source_mutex
-
-  mutable std::mutex mutex;  // guards all below
-  std::condition_variable room_made;
-  std::condition_variable batch_made;
-  std::map<std::int64_t, Result<SampleBatch>> made;
-  std::int64_t taken = 0;      // how many requests
-  std::int64_t delivered = 0;  // how many batches
-  std::int64_t bytes_ahead = 0;
-  bool source_ended = false;
-  bool stopping = false;
-  bool failed = false;  // next() has given an error
-  std::atomic<std::int64_t> waited_ns = 0;
-
-  std::vector<std::thread> threads;  // last: they use everything above
+/// Makes batches from planned requests and their chunks.
+class BatchMaker {
+ public:
+  static Result<SampleBatch> make(const PlannedRequest& plan,
+                                  std::vector<std::shared_ptr<const Chunk>> chunks,
+                                  const std::function<Status(SampleBatch&)>& finish) {
+    SampleBatch batch;
+    batch.request_ = plan.request;
+    batch.views_.reserve(plan.addresses.size());
+    for (const SampleAddress& address : plan.addresses) {
+      const Chunk& chunk = *chunks[static_cast<std::size_t>(address.chunk)];
+      const std::span<const std::byte> sample = chunk.sample(address.index);
+      batch.views_.push_back(
+          {sample.data(), static_cast<std::uint32_t>(sample.size()), chunk.label(address.index)});
+    }
+    batch.chunks_ = std::move(chunks);
+    if (finish) PACELINE_TRY(finish(batch));
+    return batch;
+  }
 };
 
-Loader::Impl::Impl(const Dataset& dataset_, const LoaderOptions& options_, Source source_)
-    : dataset(dataset_),
-      options(options_),
-      source(std::move(source_)),
-      cache([this](std::int64_t chunk) { return dataset.read_chunk(chunk); },
-            std::max<std::int64_t>(options.budget_bytes, 0)),
-      cursor(dataset, options) {
-  try {
-    for (int i = 0; i < std::max(options.threads, 1); ++i) threads.emplace_back([this] { run(); });
-  } catch (const std::system_error& error) {
-    if (!threads.empty()) return;  // fewer threads do the same, only slower
-    const std::lock_guard lock(mutex);
-    made.emplace(0, system_error("cannot start a loader thread", error.code().value()));
-    taken = 1;
-  }
+class Loader::Impl : public std::enable_shared_from_this<Loader::Impl> {
+ public:
+  Impl(const Dataset& dataset, const LoaderOptions& options, Source source);
+  void start();
+  void stop();
+  [[nodiscard]] Result<std::optional<SampleBatch>> next();
+  void redirect(std::int64_t from, Source source);
+  [[nodiscard]] Figures figures() const;
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  /// A chunk on its way from the file.
+  struct Reading {
+    std::int32_t chunk = 0;
+    ChunkPlace place;
+    ByteBuffer buffer;
+    int attempt = 1;
+    int extents_left = 0;
+    std::optional<Error> error;  // of an extent
+  };
+  /// What one thread works with.
+  struct Reader {
+    std::unique_ptr<ReadEngine> engine;
+    struct Extent {
+      std::shared_ptr<Reading> reading;
+      std::int64_t bytes = 0;
+    };
+    std::map<std::uint64_t, Extent> under_way;
+    std::vector<ReadEnd> ended;
+    std::uint64_t next_tag = 0;
+  };
+
+  void serve();
+  void work(Reader& reader);
+  [[nodiscard]] bool plan_request(Lock& lock);
+  [[nodiscard]] bool finish_batch(Lock& lock);
+  void make_batch(Lock& lock, Lookahead::Entry& entry);
+  [[nodiscard]] bool begin_read(Lock& lock, Reader& reader);
+  void submit(Reader& reader, const std::shared_ptr<Reading>& reading);
+  void process_ended(Lock& lock, Reader& reader);
+  void process(Lock& lock, Reader& reader, std::shared_ptr<Reading> reading);
+  [[nodiscard]] Result<Chunk> decode(Reading& reading);
+  void settle(std::int32_t chunk, Result<Chunk> content);
+  void tell_if_ready();
+  [[nodiscard]] bool schedule();
+  void wait_for_work(Lock& lock, Reader& reader);
+  void wake_one();
+  [[nodiscard]] Status wait_for_front(Lock& lock);
+  [[nodiscard]] Status check_reads() const;
+
+  const Dataset dataset_;
+  const LoaderOptions options_;
+  BufferPool pool_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // for next(), redirect() and stop()
+  Lookahead book_;
+  RequestPlanner planner_;  // used by whoever has set planning_
+  Source source_;
+  bool planning_ = false;
+  bool redirecting_ = false;
+  bool source_ended_ = false;
+  bool stopping_ = false;
+  bool failed_ = false;  // next() has given an error
+  int threads_ = 0;
+  std::vector<ReadEngine*> waiting_;       // of threads that have nothing to do
+  std::map<std::int32_t, Instant> reads_;  // chunks being read, and since when
+  Figures figures_;
+};
+
+Loader::Impl::Impl(const Dataset& dataset, const LoaderOptions& options, Source source)
+    : dataset_(dataset),
+      options_(options),
+      pool_(
+          options.budget_bytes),  // of which chunks that are held take their part: together no more than that
+      book_(dataset.info().chunk_bytes, options.budget_bytes, samples_ahead),
+      planner_(dataset_, options.order),
+      source_(std::move(source)) {
 }
 
-Loader::Impl::~Impl() {
-  {
-    const std::lock_guard lock(mutex);
-    stopping = true;
-  }
-  room_made.notify_all();
-  cache.stop();
-  for (std::thread& thread : threads) thread.join();
-}
-
-void Loader::Impl::run() {
-  while (std::optional<Job> job = take()) {
+void Loader::Impl::start() {
+  const std::lock_guard lock(mutex_);
+  for (int i = 0; i < std::max(options_.threads, 1); ++i) {
     try {
-      put(*job, make(*job));
-    } catch (const std::bad_alloc&) {
-      put(*job, no_memory(job->request));
+      std::thread([self = shared_from_this()] {
+        self->serve();
+      }).detach();  // ended by stop(), unless a read hangs
+      ++threads_;
+    } catch (const std::system_error&) {
+      if (threads_ > 0) return;  // fewer threads do the same, only slower
+      PlannedRequest refused;
+      refused.error =
+          Error{ErrorCode::internal, "cannot start a thread for the loader: too many on this machine"};
+      book_.add(std::move(refused));
     }
   }
 }
 
-void Loader::Impl::account(std::int64_t bytes) {
-  bytes_ahead += bytes;
-  cache.set_capacity(std::max<std::int64_t>(options.budget_bytes - bytes_ahead, 0));
+void Loader::Impl::stop() {
+  Lock lock(mutex_);
+  stopping_ = true;
+  for (ReadEngine* engine : waiting_) engine->wake();
+  while (!changed_.wait_for(lock, farewell, [&] { return threads_ == 0; }) && book_.making_from(0)) {
+  }
 }
 
-/// Room for one more batch; `bytes` 0 asks only whether there may be one more at all. There is always room
-/// for one, however small the budget.
-bool Loader::Impl::wait_for_room(std::int64_t bytes) {
-  std::unique_lock lock(mutex);
-  room_made.wait(lock, [&] {
-    const bool one_more = taken - delivered < std::max(options.prefetch, 1);
-    const bool fits = bytes_ahead == 0 || bytes_ahead + bytes <= batch_budget(options);
-    return stopping || source_ended || (one_more && fits);
-  });
-  if (stopping || source_ended) return false;
-  account(bytes);
+void Loader::Impl::serve() {
+  Reader reader;
+  auto engine = make_reads(std::max(options_.depth, 2));
+  if (engine.ok()) {
+    reader.engine = std::move(engine).value();
+    work(reader);
+  }
+  const std::lock_guard lock(mutex_);
+  if (!engine.ok()) {
+    PlannedRequest refused;
+    refused.error = engine.error();
+    book_.add(std::move(refused));
+    source_ended_ = true;
+  }
+  --threads_;
+  changed_.notify_all();
+}
+
+void Loader::Impl::work(Reader& reader) {
+  Lock lock(mutex_);
+  while (!stopping_) {
+    if (finish_batch(lock)) continue;
+    if (begin_read(lock, reader)) continue;
+    if (plan_request(lock)) continue;
+    wait_for_work(lock, reader);
+  }
+}
+
+/// True if something was done.
+bool Loader::Impl::plan_request(Lock& lock) {
+  if (schedule()) return true;
+  if (planning_ || source_ended_ || !book_.wants_request()) return false;
+  planning_ = true;
+  lock.unlock();
+  std::optional<PlannedRequest> planned;
+  if (const std::optional<LoadRequest> request = source_()) planned = planner_.plan(*request);
+  lock.lock();
+  planning_ = false;
+  if (planned)
+    book_.add(std::move(*planned));
+  else
+    source_ended_ = true;
+  if (source_ended_ || redirecting_) changed_.notify_all();
+  if (schedule()) wake_one();
   return true;
 }
 
-std::optional<Job> Loader::Impl::take() {
-  const std::lock_guard taking(source_mutex);
-  if (!wait_for_room(0)) return std::nullopt;
-  const std::optional<LoadRequest> request = source();
-  if (!request) {
-    const std::lock_guard lock(mutex);
-    source_ended = true;
-    batch_made.notify_all();
-    return std::nullopt;
-  }
-  Job job = prepare(*request);
-  if (!job.error && !wait_for_room(batch_bytes(dataset.info(), request->count))) return std::nullopt;
-  const std::lock_guard lock(mutex);
-  job.number = taken++;
-  return job;
+bool Loader::Impl::finish_batch(Lock& lock) {
+  if (!options_.finish) return false;  // views alone are made by next(), at no cost
+  Lookahead::Entry* entry = book_.find_makeable(std::max(options_.prefetch, 1));
+  if (entry == nullptr) return false;
+  make_batch(lock, *entry);
+  return true;
 }
 
-/// With the source's mutex held.
-Job Loader::Impl::prepare(const LoadRequest& request) {
-  Job job;
-  job.request = request;
-  const std::int64_t samples = dataset.info().samples;
-  if (request.epoch < 0 || request.first < 0 || request.count < 0 || request.count > samples ||
-      request.first > samples - request.count) {
-    job.error = Error{ErrorCode::invalid_argument,
-                      concat("epoch ", request.epoch, ", ", request.count, " samples from position ",
-                             request.first, " on: ", dataset.info().path, " has ", samples, " samples")};
-    return job;
-  }
-  try {
-    job.addresses = cursor.addresses(request);
-  } catch (const std::bad_alloc&) {
-    job.error = no_memory(request);
-  }
-  return job;
-}
-
-Error Loader::Impl::no_memory(const LoadRequest& request) const {
-  return {ErrorCode::internal, concat("no memory for a batch of ", request.count, " samples of ",
-                                      dataset.info().path, ": lower the batch or the data budget")};
-}
-
-Status Loader::Impl::copy_samples(const Job& job, SampleBatch& batch) {
-  const auto sample_bytes = static_cast<std::size_t>(dataset.info().sample_bytes);
-  ChunkCache::Shared chunk;
-  std::int32_t chunk_number = -1;
-  const int parts = std::max(options.threads, 1);
-  for (const std::size_t place : places_by_chunk(job.addresses, job.number % parts, parts)) {
-    const SampleAddress& address = job.addresses[place];
-    if (address.chunk != chunk_number) {
-      chunk.reset();
-      PACELINE_ASSIGN(chunk, cache.get(address.chunk));
-      chunk_number = address.chunk;
+void Loader::Impl::make_batch(Lock& lock, Lookahead::Entry& entry) {
+  entry.state = Lookahead::State::making;
+  std::vector<Lookahead::Shared> chunks = book_.chunks_of(entry);
+  lock.unlock();
+  Result<SampleBatch> batch = [&]() -> Result<SampleBatch> {
+    try {
+      return BatchMaker::make(entry, std::move(chunks), options_.finish);
+    } catch (const std::bad_alloc&) {
+      return no_memory(dataset_);
     }
-    const auto index = static_cast<std::size_t>(address.index);
-    std::memcpy(batch.values.data() + place * sample_bytes, chunk->values.data() + index * sample_bytes,
-                sample_bytes);
-    batch.labels[place] = chunk->labels[index];
+  }();
+  lock.lock();
+  entry.batch = std::move(batch);
+  entry.state = Lookahead::State::made;
+  changed_.notify_all();
+}
+
+bool Loader::Impl::begin_read(Lock& lock, Reader& reader) {
+  if (reader.engine->under_way() + 2 > std::max(options_.depth, 2)) return false;  // a chunk may be two reads
+  const std::optional<std::int32_t> chunk = book_.take_read();
+  if (!chunk) return false;
+  reads_.emplace(*chunk, steady_clock.now());
+  if (book_.has_reads()) wake_one();
+  lock.unlock();
+  auto reading = std::make_shared<Reading>();
+  reading->chunk = *chunk;
+  auto place = dataset_.place(*chunk);
+  if (place.ok()) {
+    reading->place = std::move(place).value();
+    reading->buffer = pool_.take(reading->place.bytes);
+    submit(reader, reading);
+    reader.engine->collect(reader.ended, Instant{});
   }
+  lock.lock();
+  if (!place.ok()) settle(*chunk, place.error());
+  process_ended(lock, reader);
+  return true;
+}
+
+void Loader::Impl::submit(Reader& reader, const std::shared_ptr<Reading>& reading) {
+  std::byte* into = reading->buffer.data();
+  reading->extents_left = reading->place.count;
+  reading->error.reset();
+  for (int i = 0; i < reading->place.count; ++i) {
+    const ChunkPlace::Extent& extent = reading->place.extents[static_cast<std::size_t>(i)];
+    const std::uint64_t tag = reader.next_tag++;
+    reader.under_way.emplace(tag, Reader::Extent{reading, extent.bytes});
+    reader.engine->submit({tag, extent.file->get(), into, extent.bytes, extent.offset, reading});
+    into += extent.bytes;
+  }
+}
+
+void Loader::Impl::process_ended(Lock& lock, Reader& reader) {
+  while (!reader.ended.empty()) {
+    const ReadEnd end = reader.ended.back();
+    reader.ended.pop_back();
+    const auto found = reader.under_way.find(end.tag);
+    auto [reading, bytes] = std::move(found->second);
+    reader.under_way.erase(found);
+    if (end.error_number != 0 || end.got < bytes)
+      reading->error = read_error(dataset_, reading->chunk, end, bytes);
+    if (--reading->extents_left == 0) process(lock, reader, std::move(reading));
+  }
+}
+
+/// All of a chunk's bytes are there, or as many as there are.
+void Loader::Impl::process(Lock& lock, Reader& reader, std::shared_ptr<Reading> reading) {
+  lock.unlock();
+  Result<Chunk> content = decode(*reading);
+  const bool again = !content.ok() && reading->attempt == 1 && content.error().code != ErrorCode::internal;
+  if (again) {
+    log(LogLevel::warning, content.error().message, " (reading it again)");
+    dataset_.forget(reading->chunk);
+    auto place = dataset_.place(reading->chunk);
+    if (place.ok()) {
+      auto second = std::make_shared<Reading>();
+      second->chunk = reading->chunk;
+      second->attempt = 2;
+      second->place = std::move(place).value();
+      second->buffer = pool_.take(second->place.bytes);
+      submit(reader, second);
+    } else {
+      content = place.error();
+    }
+    lock.lock();
+    if (!place.ok()) settle(reading->chunk, std::move(content));
+    return;
+  }
+  lock.lock();
+  figures_.bytes_read += reading->place.bytes;
+  settle(reading->chunk, std::move(content));
+}
+
+Result<Chunk> Loader::Impl::decode(Reading& reading) {
+  if (reading.error) return *reading.error;
+  try {
+    return dataset_.decode(reading.chunk, std::move(reading.buffer), pool_);
+  } catch (const std::bad_alloc&) {
+    return no_memory(dataset_);
+  }
+}
+
+/// The end of a chunk's reading, with the mutex held.
+void Loader::Impl::settle(std::int32_t chunk, Result<Chunk> content) {
+  reads_.erase(chunk);
+  ++figures_.chunks_read;
+  if (content.ok())
+    book_.arrived(chunk, std::make_shared<const Chunk>(std::move(content).value()));
+  else
+    book_.failed(chunk, content.error());
+  tell_if_ready();
+}
+
+/// next() is not woken for every chunk of the batch that it waits for.
+void Loader::Impl::tell_if_ready() {
+  if (!book_.empty() && book_.front().ready()) changed_.notify_all();
+}
+
+/// True if there is something new to read. What was scheduled may be in memory already.
+bool Loader::Impl::schedule() {
+  const bool more = book_.schedule();
+  tell_if_ready();
+  return more;
+}
+
+void Loader::Impl::wait_for_work(Lock& lock, Reader& reader) {
+  waiting_.push_back(reader.engine.get());
+  lock.unlock();
+  reader.engine->collect(reader.ended, steady_clock.now() + nap);
+  lock.lock();
+  std::erase(waiting_, reader.engine.get());
+  process_ended(lock, reader);
+}
+
+void Loader::Impl::wake_one() {
+  if (waiting_.empty()) return;
+  waiting_.back()->wake();
+  waiting_.pop_back();
+}
+
+/// An error if some read has taken too long.
+Status Loader::Impl::check_reads() const {
+  const Instant now = steady_clock.now();
+  for (const auto& [chunk, since] : reads_)
+    if (now - since > options_.read_timeout)
+      return Error{ErrorCode::timeout,
+                   concat("reading ", dataset_.describe(chunk), " has not returned for ",
+                          to_seconds(options_.read_timeout),
+                          " s: the filesystem does not answer; see that it does, or raise "
+                          "data.read_timeout_s")};
   return {};
 }
 
-Result<SampleBatch> Loader::Impl::make(const Job& job) {
-  if (job.error) return *job.error;
-  SampleBatch batch;
-  batch.request = job.request;
-  batch.values.resize(static_cast<std::size_t>(job.request.count * dataset.info().sample_bytes));
-  batch.labels.resize(static_cast<std::size_t>(job.request.count));
-  PACELINE_TRY(copy_samples(job, batch));
+/// Until the first request can be delivered or there is none.
+Status Loader::Impl::wait_for_front(Lock& lock) {
+  const auto ready = [&] {
+    if (book_.empty()) return source_ended_ && !planning_;
+    Lookahead::Entry& front = book_.front();
+    if (front.error) return true;
+    return front.ready() && front.state != Lookahead::State::making;
+  };
+  if (ready()) return {};
+  const Instant begin = steady_clock.now();
+  Status status;
+  while (status.ok() && !ready()) {
+    changed_.wait_for(lock, std::min<Duration>(options_.read_timeout / 4, std::chrono::seconds(1)));
+    status = check_reads();
+  }
+  figures_.blocked += steady_clock.now() - begin;
+  return status;
+}
+
+Result<std::optional<SampleBatch>> Loader::Impl::next() {
+  Lock lock(mutex_);
+  if (failed_)
+    return Error{ErrorCode::aborted,
+                 concat("the loader of ", dataset_.info().path, " has failed: make a new one")};
+  Status waited = wait_for_front(lock);
+  if (waited.ok() && book_.empty()) return std::optional<SampleBatch>();
+  Result<std::optional<SampleBatch>> batch = std::optional<SampleBatch>();
+  if (!waited.ok()) {
+    batch = waited.error();
+  } else if (book_.front().error) {
+    batch = *book_.front().error;
+  } else {
+    Lookahead::Entry& front = book_.front();
+    if (front.state == Lookahead::State::planned) {
+      const Instant begin = steady_clock.now();
+      make_batch(lock, front);
+      if (options_.finish) figures_.blocked += steady_clock.now() - begin;
+    }
+    if (front.batch->ok())
+      batch = std::optional(std::move(*front.batch).value());
+    else
+      batch = front.batch->error();
+    book_.deliver_front();
+  }
+  failed_ = !batch.ok();
+  const bool more_to_plan = !source_ended_ && !planning_ && book_.wants_request();
+  const bool more_to_finish = options_.finish && book_.find_makeable(options_.prefetch) != nullptr;
+  if (book_.schedule() || more_to_plan || more_to_finish) wake_one();
   return batch;
 }
 
-void Loader::Impl::put(const Job& job, Result<SampleBatch> batch) {
-  const std::lock_guard lock(mutex);
-  if (!batch.ok()) {
-    // Nothing after an error is delivered, so nothing more need be read.
-    source_ended = true;
-    room_made.notify_all();
-  }
-  made.emplace(job.number, std::move(batch));
-  batch_made.notify_all();
+void Loader::Impl::redirect(std::int64_t from, Source source) {
+  Lock lock(mutex_);
+  redirecting_ = true;
+  changed_.wait(lock, [&] { return !planning_ && !book_.making_from(from); });
+  redirecting_ = false;
+  book_.drop_from(from);
+  source_ = std::move(source);
+  source_ended_ = false;
+  wake_one();
 }
 
-Error Loader::Impl::too_late(Duration deadline) const {
-  return {
-      ErrorCode::timeout,
-      concat("batch ", delivered, " of ", dataset.info().path, " was not there within ", to_seconds(deadline),
-             " s: the filesystem does not answer, or the source of requests does not go on")};
-}
-
-Result<std::optional<SampleBatch>> Loader::Impl::next(Duration deadline) {
-  std::unique_lock lock(mutex);
-  if (failed)
-    return Error{ErrorCode::aborted,
-                 concat("the loader of ", dataset.info().path, " has failed: make a new one")};
-  const auto ready = [&] { return made.contains(delivered) || (source_ended && delivered == taken); };
-  if (!ready()) {
-    const SteadyClock clock;
-    const Instant begin = clock.now();
-    const bool in_time = batch_made.wait_until(lock, begin + std::min(deadline, longest_wait), ready);
-    waited_ns += (clock.now() - begin).count();
-    if (!in_time) return too_late(deadline);
-  }
-  const auto found = made.find(delivered);
-  if (found == made.end()) return std::optional<SampleBatch>();
-  Result<SampleBatch> batch = std::move(found->second);
-  made.erase(found);
-  ++delivered;
-  if (!batch.ok()) {
-    failed = true;
-    return std::move(batch).error();
-  }
-  account(-batch_bytes(dataset.info(), batch->request.count));
-  room_made.notify_all();
-  return std::optional(std::move(batch).value());
+Loader::Figures Loader::Impl::figures() const {
+  const std::lock_guard lock(mutex_);
+  Figures figures = figures_;
+  figures.most_bytes_held = book_.most_bytes_held();
+  return figures;
 }
 
 Loader::Loader(const Dataset& dataset, LoaderOptions options, Source source)
-    : impl_(std::make_unique<Impl>(dataset, options, std::move(source))) {
+    : impl_(std::make_shared<Impl>(dataset, options, std::move(source))) {
+  impl_->start();
 }
 
-Loader::~Loader() = default;
-
-Result<std::optional<SampleBatch>> Loader::next(Duration deadline) {
-  return impl_->next(deadline);
+Loader::~Loader() {
+  impl_->stop();
 }
 
-Duration Loader::waited() const noexcept {
-  return Duration(impl_->waited_ns.load());
+Result<std::optional<SampleBatch>> Loader::next() {
+  return impl_->next();
 }
 
-std::int64_t Loader::chunks_read() const noexcept {
-  return impl_->cache.reads();
+void Loader::redirect(std::int64_t from, Source source) {
+  impl_->redirect(from, std::move(source));
+}
+
+Loader::Figures Loader::figures() const {
+  return impl_->figures();
 }
 
 }  // namespace paceline

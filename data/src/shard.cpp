@@ -5,139 +5,149 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 
 #include "checksum.hpp"
-#include "open_files.hpp"
 #include "paceline/base/text.hpp"
+#include "record.hpp"
 
 namespace paceline {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "shards are little-endian and read as they are");
 
-constexpr std::string_view remedy = "; restore the file or import the dataset again";
+constexpr std::int64_t label_bytes = sizeof(std::int32_t);
 
-Error bad_shard(const std::string& path, std::string_view what) {
-  return {ErrorCode::corrupt, concat(path, ": ", what, remedy)};
-}
-
-Status check_file(int fd, const Shard& shard) {
+Status check_file(const std::string& path, std::int64_t bytes) {
   struct stat status {};
-  if (::fstat(fd, &status) != 0) return system_error(concat("cannot stat ", shard.path));
-  if (!S_ISREG(status.st_mode)) return bad_shard(shard.path, "it is not a regular file");
-  if (status.st_size == shard.entry.bytes) return {};
-  const char* why = status.st_size < shard.entry.bytes ? "it was truncated" : "it was written to since";
-  return bad_shard(shard.path, concat("it has ", status.st_size, " bytes, and the manifest says ",
-                                      shard.entry.bytes, ": ", why));
-}
-
-bool overlap(std::int64_t a, std::int64_t a_bytes, std::int64_t b, std::int64_t b_bytes) {
-  return a < b + b_bytes && b < a + a_bytes;
-}
-
-/// Where the labels and the index lie. Both must be outside of the chunks, or no checksum would cover them.
-struct Tables {
-  std::int64_t labels_bytes = 0;
-  std::int64_t index_bytes = 0;
-};
-
-Result<Tables> check_tables(const Manifest& manifest, const Shard& shard) {
-  const ShardEntry& entry = shard.entry;
-  const Tables tables = {entry.samples * std::int64_t{sizeof(std::int32_t)},
-                         chunks_in(manifest, entry) * std::int64_t{sizeof(IndexRow)}};
-  if (tables.labels_bytes > entry.bytes - entry.labels_offset)
-    return bad_shard(shard.path, "its labels would reach beyond the file's end");
-  if (tables.index_bytes > entry.bytes - entry.index_offset)
-    return bad_shard(shard.path, "its index would reach beyond the file's end");
-  if (overlap(entry.labels_offset, tables.labels_bytes, entry.index_offset, tables.index_bytes))
-    return bad_shard(shard.path, "its labels and its index overlap");
-  return tables;
-}
-
-Result<ChunkEntry> check_row(const IndexRow& row, const Manifest& manifest, const Shard& shard,
-                             const Tables& tables) {
-  const ShardEntry& entry = shard.entry;
-  const std::string where = concat(shard.path, ": chunk ", shard.chunks.size());
-  const std::int64_t per_chunk = samples_per_chunk(manifest, entry);
-  const auto chunk_bytes = static_cast<std::uint64_t>(per_chunk * manifest.sample_bytes);
-  if (row.stored_bytes != chunk_bytes || row.raw_bytes != chunk_bytes)
-    return bad_shard(where, concat("the index says ", row.stored_bytes, " stored and ", row.raw_bytes,
-                                   " raw bytes where raw chunks have ", chunk_bytes));
-  const auto file_bytes = static_cast<std::uint64_t>(entry.bytes);
-  if (chunk_bytes > file_bytes || row.offset > file_bytes - chunk_bytes)
-    return bad_shard(where, concat("the index puts it at byte ", row.offset, ", beyond the file's end"));
-  ChunkEntry chunk;
-  chunk.offset = static_cast<std::int64_t>(row.offset);
-  chunk.stored_bytes = static_cast<std::int64_t>(chunk_bytes);
-  chunk.checksum = row.checksum;
-  const auto before = static_cast<std::int64_t>(shard.chunks.size()) * per_chunk;
-  chunk.samples = std::min(per_chunk, entry.samples - before);
-  const std::int64_t free_from =
-      shard.chunks.empty() ? 0 : shard.chunks.back().offset + shard.chunks.back().stored_bytes;
-  if (chunk.offset < free_from)
-    return bad_shard(where, concat("the index puts it at byte ", chunk.offset,
-                                   ", before the end of the chunk before it at ", free_from));
-  if (overlap(chunk.offset, chunk.stored_bytes, entry.labels_offset, tables.labels_bytes) ||
-      overlap(chunk.offset, chunk.stored_bytes, entry.index_offset, tables.index_bytes))
-    return bad_shard(where, "it overlaps the labels or the index");
-  return chunk;
-}
-
-Status read_index(int fd, const Manifest& manifest, const Tables& tables, Shard& shard) {
-  std::vector<IndexRow> rows(static_cast<std::size_t>(tables.index_bytes) / sizeof(IndexRow));
-  PACELINE_TRY(
-      read_exactly(fd, std::as_writable_bytes(std::span(rows)), shard.entry.index_offset, shard.path));
-  shard.chunks.reserve(rows.size());
-  for (const IndexRow& row : rows) {
-    PACELINE_ASSIGN(const ChunkEntry chunk, check_row(row, manifest, shard, tables));
-    shard.chunks.push_back(chunk);
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR)
+      return Error{ErrorCode::not_found,
+                   concat(path, " is missing; restore the file or import the dataset again")};
+    return system_error(concat("cannot stat ", path));
   }
+  if (!S_ISREG(status.st_mode)) return bad_shard(path, "it is not a regular file");
+  if (status.st_size == bytes) return {};
+  const char* why = status.st_size < bytes ? "it was truncated" : "it was written to since";
+  return bad_shard(path,
+                   concat("it has ", status.st_size, " bytes, and the manifest says ", bytes, ": ", why));
+}
+
+bool overlap(const FileRange& a, const FileRange& b) {
+  return a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+}
+
+FileRange index_range(const Manifest& manifest, const ShardEntry& entry) {
+  return {entry.index_offset, chunks_in(manifest, entry) * std::int64_t{sizeof(IndexRow)}};
+}
+
+FileRange labels_range(const ShardEntry& entry) {
+  return {entry.labels_offset, entry.samples * label_bytes};
+}
+
+/// The index must lie outside of the records, or no checksum would cover it.
+Status check_labels_table(const std::string& path, const Manifest& manifest, const ShardEntry& entry) {
+  if (!entry.values) return {};
+  const FileRange labels = labels_range(entry);
+  if (labels.bytes > entry.bytes - labels.offset)
+    return bad_shard(path, "its labels would reach beyond the file's end");
+  if (overlap(labels, index_range(manifest, entry)))
+    return bad_shard(path, "its labels and its index overlap");
   return {};
 }
 
-/// A file that is mostly neither chunks nor tables is not one of ours; reading it all could take for ever.
-Status check_overhead(const Tables& tables, const Shard& shard) {
-  const auto chunks = static_cast<std::int64_t>(shard.chunks.size());
-  const std::int64_t known =
-      tables.labels_bytes + tables.index_bytes + chunks * shard.chunks.front().stored_bytes;
-  const std::int64_t most = (std::int64_t{16} << 20) + chunks * 256;
-  if (shard.entry.bytes - known <= most) return {};
-  return bad_shard(shard.path,
-                   concat(shard.entry.bytes - known, " of its bytes are neither chunks nor tables"));
+/// Whether the lengths in an index row can be those of a record of this shape.
+bool lengths_fit(const IndexRow& row, const Manifest& manifest, const RecordShape& shape) {
+  const auto tail = static_cast<std::uint64_t>(shape.tail_bytes());
+  const auto decoded = static_cast<std::uint64_t>(shape.values_bytes) + tail;
+  switch (manifest.storage) {
+    case Storage::raw: return row.stored_bytes == decoded && row.raw_bytes == decoded;
+    case Storage::zstd:
+    case Storage::lz4:
+      return row.stored_bytes > tail && row.stored_bytes <= decoded && row.raw_bytes == decoded;
+    case Storage::jpeg:
+      return row.stored_bytes > tail && row.raw_bytes == row.stored_bytes &&
+             row.stored_bytes <= static_cast<std::uint64_t>(manifest.largest_record_bytes);
+    case Storage::deflate:  // may have grown by what zlib adds to bytes that can't be compressed
+      return row.stored_bytes > tail && row.stored_bytes <= decoded + decoded / 64 + 64 &&
+             row.raw_bytes == decoded;
+  }
+  return false;
 }
 
-Status read_labels(int fd, const Manifest& manifest, Shard& shard) {
-  shard.labels.resize(static_cast<std::size_t>(shard.entry.samples));
-  PACELINE_TRY(read_exactly(fd, std::as_writable_bytes(std::span(shard.labels)), shard.entry.labels_offset,
-                            shard.path));
-  const auto bad = std::find_if(shard.labels.begin(), shard.labels.end(),
-                                [&](std::int32_t label) { return label < 0 || label >= manifest.classes; });
-  if (bad == shard.labels.end()) return {};
-  return bad_shard(shard.path, concat("sample ", bad - shard.labels.begin(), " has the label ", *bad,
-                                      " where there are ", manifest.classes, " classes"));
-}
+/// One row after the other, each checked against the manifest and the rows before it.
+class IndexChecker {
+ public:
+  IndexChecker(const std::string& path, const Manifest& manifest, const ShardEntry& entry)
+      : path_(path), manifest_(manifest), entry_(entry), index_(index_range(manifest, entry)) {}
 
-Result<Shard> load_once(int fd, const std::string& path, const Manifest& manifest, const ShardEntry& entry) {
-  Shard shard;
-  shard.path = path;
-  shard.entry = entry;
-  PACELINE_TRY(check_file(fd, shard));
-  PACELINE_ASSIGN(const Tables tables, check_tables(manifest, shard));
-  PACELINE_TRY(read_index(fd, manifest, tables, shard));
-  PACELINE_TRY(check_overhead(tables, shard));
-  PACELINE_ASSIGN(const std::uint64_t checksum, checksum_metadata(fd, path, shard.chunks, entry.bytes));
-  if (checksum != entry.metadata_checksum)
-    return bad_shard(
-        path, concat("the checksum of its index, labels and HDF5 structures is ", checksum_text(checksum),
-                     ", and the manifest says ", checksum_text(entry.metadata_checksum)));
-  PACELINE_TRY(read_labels(fd, manifest, shard));
-  return shard;
+  Result<ChunkEntry> check(std::int64_t chunk, const IndexRow& row) {
+    const RecordShape shape = record_shape(manifest_, entry_, chunk);
+    if (!lengths_fit(row, manifest_, shape))
+      return bad(chunk, concat("the index says ", row.stored_bytes, " stored and ", row.raw_bytes,
+                               " raw bytes, and ", to_string(manifest_.storage), " chunks decode to ",
+                               shape.values_bytes + shape.tail_bytes()));
+    ChunkEntry entry;
+    entry.stored_bytes = static_cast<std::int64_t>(row.stored_bytes);  // about 1 GiB at the most
+    entry.checksum = row.checksum;
+    // In a file of someone else, only the values lie at the offset.
+    const std::int64_t bytes = entry.stored_bytes - (entry_.values ? shape.labels_bytes : 0);
+    const std::int64_t file_bytes = entry_.values ? entry_.values->bytes : entry_.bytes;
+    if (bytes > file_bytes || row.offset > static_cast<std::uint64_t>(file_bytes - bytes))
+      return bad(chunk, concat("the index puts it at byte ", row.offset, ", beyond the file's end"));
+    entry.offset = static_cast<std::int64_t>(row.offset);
+    if (entry_.values) return entry;
+    if (entry.offset < free_from_)
+      return bad(chunk, concat("the index puts it at byte ", entry.offset,
+                               ", before the end of the chunk before it at ", free_from_));
+    if (overlap({entry.offset, bytes}, index_)) return bad(chunk, "it overlaps the index");
+    free_from_ = entry.offset + bytes;
+    return entry;
+  }
+
+ private:
+  [[nodiscard]] Error bad(std::int64_t chunk, std::string_view what) const {
+    return bad_shard(concat(path_, ": chunk ", chunk), what);
+  }
+
+  const std::string& path_;
+  const Manifest& manifest_;
+  const ShardEntry& entry_;
+  const FileRange index_;
+  std::int64_t free_from_ = 0;
+};
+
+/// A file that is mostly neither records nor index is not one of ours; reading it all could take for ever.
+Status check_overhead(const std::string& path, const ShardEntry& entry, std::size_t chunks,
+                      std::span<const FileRange> records) {
+  std::int64_t other = entry.bytes;
+  for (const FileRange& range : records) other -= range.bytes;
+  const std::int64_t most = (std::int64_t{16} << 20) + static_cast<std::int64_t>(chunks) * 512;
+  if (other <= most) return {};
+  return bad_shard(path, concat(other, " of its bytes belong to no chunk"));
 }
 
 }  // namespace
+
+Error bad_shard(const std::string& path, std::string_view what) {
+  return {ErrorCode::corrupt, concat(path, ": ", what, "; restore the file or import the dataset again")};
+}
+
+std::string shard_path(const std::string& folder, const ShardEntry& entry) {
+  return concat(folder, "/", entry.file);
+}
+
+std::string values_path(const std::string& folder, const ShardEntry& entry) {
+  if (!entry.values) return shard_path(folder, entry);
+  return entry.values->file.starts_with('/') ? entry.values->file : concat(folder, "/", entry.values->file);
+}
+
+Status check_files(const std::string& folder, const ShardEntry& entry) {
+  PACELINE_TRY(check_file(shard_path(folder, entry), entry.bytes));
+  if (!entry.values) return {};
+  return check_file(values_path(folder, entry), entry.values->bytes);
+}
 
 Status read_exactly(int fd, std::span<std::byte> into, std::int64_t offset, const std::string& path) {
   while (!into.empty()) {
@@ -158,10 +168,18 @@ void forget_cached(int fd, std::int64_t offset, std::int64_t bytes) noexcept {
   ::posix_fadvise(fd, begin, offset + bytes + page - begin, POSIX_FADV_DONTNEED);
 }
 
-Result<std::uint64_t> checksum_metadata(int fd, const std::string& path, std::span<const ChunkEntry> chunks,
+std::vector<FileRange> record_ranges(const ShardEntry& entry, std::span<const ChunkEntry> chunks) {
+  if (entry.values) return {labels_range(entry)};
+  std::vector<FileRange> ranges;
+  ranges.reserve(chunks.size());
+  for (const ChunkEntry& chunk : chunks) ranges.push_back({chunk.offset, chunk.stored_bytes});
+  return ranges;
+}
+
+Result<std::uint64_t> checksum_metadata(int fd, const std::string& path, std::span<const FileRange> records,
                                         std::int64_t file_bytes) {
   RunningChecksum checksum;
-  std::vector<std::byte> block(std::size_t{256} << 10);
+  std::vector<std::byte> block(std::size_t{64} << 10);
   const auto add = [&](std::int64_t begin, std::int64_t end) -> Status {
     while (begin < end) {
       const auto bytes = std::min(static_cast<std::size_t>(end - begin), block.size());
@@ -172,33 +190,32 @@ Result<std::uint64_t> checksum_metadata(int fd, const std::string& path, std::sp
     return {};
   };
   std::int64_t begin = 0;
-  for (const ChunkEntry& chunk : chunks) {
-    PACELINE_TRY(add(begin, chunk.offset));
-    begin = chunk.offset + chunk.stored_bytes;
+  for (const FileRange& range : records) {
+    PACELINE_TRY(add(begin, range.offset));
+    begin = range.offset + range.bytes;
   }
   PACELINE_TRY(add(begin, file_bytes));
   return checksum.value();
 }
 
-Result<Shard> load_shard(const std::string& folder, const Manifest& manifest, const ShardEntry& entry) {
-  const std::string path = concat(folder, "/", entry.file);
-  PACELINE_ASSIGN(UniqueFd fd, open_for_reading(path));
-  Result<Shard> shard = load_once(fd.get(), path, manifest, entry);
-  if (shard.ok()) return shard;
-  forget_cached(fd.get(), 0, entry.bytes);
-  PACELINE_ASSIGN(fd, open_for_reading(path));
-  return load_once(fd.get(), path, manifest, entry);
-}
-
-Result<std::vector<std::byte>> read_stored_chunk(int fd, const Shard& shard, std::size_t chunk) {
-  const ChunkEntry& entry = shard.chunks[chunk];
-  std::vector<std::byte> bytes(static_cast<std::size_t>(entry.stored_bytes));
-  PACELINE_TRY(read_exactly(fd, bytes, entry.offset, concat(shard.path, ": chunk ", chunk)));
-  const std::uint64_t checksum = checksum_of(bytes);
-  if (checksum == entry.checksum) return bytes;
-  return bad_shard(shard.path,
-                   concat("chunk ", chunk, " at byte ", entry.offset, ": its checksum is ",
-                          checksum_text(checksum), ", the index says ", checksum_text(entry.checksum)));
+Result<std::vector<ChunkEntry>> load_index(int fd, const std::string& path, const Manifest& manifest,
+                                           const ShardEntry& entry) {
+  PACELINE_TRY(check_labels_table(path, manifest, entry));
+  std::vector<IndexRow> rows(static_cast<std::size_t>(chunks_in(manifest, entry)));
+  PACELINE_TRY(read_exactly(fd, std::as_writable_bytes(std::span(rows)), entry.index_offset, path));
+  std::vector<ChunkEntry> chunks;
+  chunks.reserve(rows.size());
+  IndexChecker checker(path, manifest, entry);
+  for (const IndexRow& row : rows) {
+    PACELINE_ASSIGN(const ChunkEntry chunk, checker.check(static_cast<std::int64_t>(chunks.size()), row));
+    chunks.push_back(chunk);
+  }
+  const std::vector<FileRange> records = record_ranges(entry, chunks);
+  PACELINE_TRY(check_overhead(path, entry, chunks.size(), records));
+  PACELINE_ASSIGN(const std::uint64_t checksum, checksum_metadata(fd, path, records, entry.bytes));
+  if (checksum == entry.metadata_checksum) return chunks;
+  return bad_shard(path, concat("the checksum of its index and HDF5 structures is ", checksum_text(checksum),
+                                ", and the manifest says ", checksum_text(entry.metadata_checksum)));
 }
 
 }  // namespace paceline

@@ -4,11 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <span>
+#include <vector>
 
-#include "checksum.hpp"
-#include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
 #include "shard.hpp"
 
@@ -38,111 +37,34 @@ Error SpaceReport::error(std::string_view what, int error_number) const {
                                 plain.message, "); free some, or import elsewhere")};
 }
 
-Result<ShardWriter> ShardWriter::create(const SpaceReport& report, const std::string& folder,
-                                        const std::string& file, const Manifest& manifest,
-                                        std::int64_t samples) {
-  ShardWriter writer(report, concat(folder, "/", file));
-  writer.entry_.file = file;
-  writer.entry_.samples = samples;
-  ShardShape& shape = writer.shape_;
-  shape.sample_shape = manifest.sample_shape;
-  shape.samples = samples;
-  shape.chunk_samples = samples_per_chunk(manifest, writer.entry_);
-  shape.chunks = chunks_in(manifest, writer.entry_);
-  shape.chunk_bytes = shape.chunk_samples * manifest.sample_bytes;
-  writer.fd_.reset(::open(writer.path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!writer.fd_.valid()) return report.error(concat("cannot create ", writer.path_), errno);
-  PACELINE_TRY(writer.make_room());
-  return writer;
+Result<UniqueFd> create_shard_file(const SpaceReport& report, const std::string& path,
+                                   std::int64_t most_bytes) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!fd.valid()) return report.error(concat("cannot create ", path), errno);
+  if (::ftruncate(fd.get(), most_bytes) != 0)
+    return report.error(concat("cannot make room for ", path), errno);
+  return fd;
 }
 
-/// Structures first, then room for all data where the filesystem can promise it, rather than a failure after
-/// minutes.
-Status ShardWriter::make_room() {
-  const std::int64_t table_bytes =
-      shape_.samples * std::int64_t{sizeof(std::int32_t)} + shape_.chunks * std::int64_t{sizeof(IndexRow)};
-  // A file-size limit holds for files in memory too, so this tells before the HDF5 library meets it.
-  if (::ftruncate(fd_.get(), shape_.chunks * shape_.chunk_bytes + table_bytes + skeleton_most_bytes) != 0)
-    return report_.error(concat("cannot make room for ", path_), errno);
-  PACELINE_ASSIGN(const ShardSkeleton skeleton, make_skeleton(shape_));
-  layout_ = skeleton.layout;
-  entry_.bytes = skeleton.bytes;
-  entry_.labels_offset = layout_.labels_offset;
-  entry_.index_offset = layout_.index_offset;
-  if (::ftruncate(fd_.get(), entry_.bytes) != 0)
-    return report_.error(concat("cannot make room for ", path_), errno);
-  int result = 0;
-  do result = ::fallocate(fd_.get(), 0, 0, entry_.bytes);
-  while (result != 0 && errno == EINTR);
-  if (result != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
-    return report_.error(concat("cannot make room for ", path_), errno);
-  return copy_structures(skeleton);
-}
-
-/// Copies what is neither values, labels nor index: those are holes in the skeleton.
-Status ShardWriter::copy_structures(const ShardSkeleton& skeleton) const {
-  std::array<std::array<std::int64_t, 2>, 3> holes = {
-      {{layout_.values_offset, shape_.chunks * shape_.chunk_bytes},
-       {layout_.labels_offset, shape_.samples * std::int64_t{sizeof(std::int32_t)}},
-       {layout_.index_offset, shape_.chunks * std::int64_t{sizeof(IndexRow)}}}};
-  std::sort(holes.begin(), holes.end());
-  std::int64_t begin = 0;
-  const auto copy_until = [&](std::int64_t end) -> Status {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(end - begin));
-    PACELINE_TRY(read_exactly(skeleton.fd.get(), bytes, begin, path_));
-    return write_at(bytes, begin);
-  };
-  for (const auto& [offset, hole_bytes] : holes) {
-    PACELINE_TRY(copy_until(offset));
-    begin = offset + hole_bytes;
+Status write_shard(const SpaceReport& report, const std::string& path, const UniqueFd& fd,
+                   const ShardImage& image, ShardEntry& entry) {
+  if (::ftruncate(fd.get(), image.bytes) != 0)
+    return report.error(concat("cannot make room for ", path), errno);
+  std::vector<std::byte> block(std::size_t{1} << 20);
+  for (std::int64_t done = 0; done < image.bytes;) {
+    const auto bytes = std::min(static_cast<std::size_t>(image.bytes - done), block.size());
+    PACELINE_TRY(read_exactly(image.file.get(), std::span(block).first(bytes), done, "a shard in memory"));
+    const int error_number = write_exactly(fd.get(), std::span(block).first(bytes), done);
+    if (error_number != 0) return report.error(concat("cannot write ", path), error_number);
+    done += static_cast<std::int64_t>(bytes);
   }
-  return copy_until(skeleton.bytes);
-}
-
-Status ShardWriter::write_at(std::span<const std::byte> bytes, std::int64_t offset) const {
-  const int error_number = write_exactly(fd_.get(), bytes, offset);
-  if (error_number == 0) return {};
-  return report_.error(concat("cannot write ", path_), error_number);
-}
-
-Status ShardWriter::append(std::span<const std::byte> values, std::span<const std::int32_t> labels) {
-  const auto chunk = static_cast<std::int64_t>(chunks_.size());
-  const std::int64_t sample_bytes = shape_.chunk_bytes / shape_.chunk_samples;
-  const std::int64_t expected = std::min(shape_.chunk_samples, shape_.samples - chunk * shape_.chunk_samples);
-  PACELINE_ASSERT(static_cast<std::int64_t>(labels.size()) == expected &&
-                      static_cast<std::int64_t>(values.size()) == expected * sample_bytes,
-                  "a chunk is full, but for the shard's last");
-  ChunkEntry entry;
-  entry.offset = layout_.values_offset + chunk * shape_.chunk_bytes;
-  entry.stored_bytes = shape_.chunk_bytes;
-  entry.samples = expected;
-  if (static_cast<std::int64_t>(values.size()) == shape_.chunk_bytes) {
-    entry.checksum = checksum_of(values);
-    PACELINE_TRY(write_at(values, entry.offset));
-  } else {
-    std::vector<std::byte> padded(values.begin(), values.end());
-    padded.resize(static_cast<std::size_t>(shape_.chunk_bytes));
-    entry.checksum = checksum_of(padded);
-    PACELINE_TRY(write_at(padded, entry.offset));
-  }
-  chunks_.push_back(entry);
-  labels_.insert(labels_.end(), labels.begin(), labels.end());
+  if (::fsync(fd.get()) != 0) return report.error(concat("cannot sync ", path), errno);
+  entry.bytes = image.bytes;
+  entry.index_offset = image.index_offset;
+  entry.labels_offset = image.labels_offset;
+  PACELINE_ASSIGN(entry.metadata_checksum,
+                  checksum_metadata(image.file.get(), path, record_ranges(entry, image.chunks), image.bytes));
   return {};
-}
-
-Result<ShardEntry> ShardWriter::finish() {
-  PACELINE_ASSERT(static_cast<std::int64_t>(labels_.size()) == shape_.samples, "every sample was appended");
-  std::vector<IndexRow> rows;
-  rows.reserve(chunks_.size());
-  for (const ChunkEntry& chunk : chunks_) {
-    const auto bytes = static_cast<std::uint64_t>(chunk.stored_bytes);
-    rows.push_back({static_cast<std::uint64_t>(chunk.offset), bytes, bytes, chunk.checksum});
-  }
-  PACELINE_TRY(write_at(std::as_bytes(std::span(labels_)), layout_.labels_offset));
-  PACELINE_TRY(write_at(std::as_bytes(std::span(rows)), layout_.index_offset));
-  if (::fsync(fd_.get()) != 0) return report_.error(concat("cannot sync ", path_), errno);
-  PACELINE_ASSIGN(entry_.metadata_checksum, checksum_metadata(fd_.get(), path_, chunks_, entry_.bytes));
-  return entry_;
 }
 
 Status sync_path(const SpaceReport& report, const std::string& path) {

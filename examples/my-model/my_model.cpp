@@ -47,7 +47,7 @@ class MyModel : public paceline::Model {
         torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kSum).label_smoothing(0.05);
     paceline::Outcome outcome;
     outcome.loss = torch::nn::functional::cross_entropy(logits, batch.targets, options);
-    outcome.correct = logits.detach().argmax(1).eq(batch.targets).sum().item<std::int64_t>();
+    outcome.correct = logits.detach().argmax(1).eq(batch.targets).sum().item<double>();
     return outcome;
   }
 

@@ -10,6 +10,9 @@
 namespace paceline {
 namespace {
 
+constexpr std::int64_t default_context = 128;
+constexpr std::int64_t most_context = 1 << 16;
+
 std::string last_part(std::string_view dotted) {
   return std::string(dotted.substr(dotted.rfind('.') + 1));  // npos + 1 is 0: the whole of it
 }
@@ -98,6 +101,7 @@ class JobBuilder {
       return mistake(entry.where,
                      concat("an option of a model cannot be called ", quote_for_error(entry.key)));
     job_.model.options[entry.key] = entry.value.text;
+    if (entry.key == "context") context_where_ = entry.value.where;
     return {};
   }
 
@@ -143,6 +147,42 @@ class JobBuilder {
       return mistake(blame({"model"}),
                      concat(given_.contains("model") ? "\"model.kind\"" : "\"model\"", " is missing: it is ",
                             list_choices(Choices{model_kinds}), ", or a map {plugin: ./libmine.so}"));
+    PACELINE_TRY(check_task());
+    return check_context();
+  }
+
+  /// A plugin may be for either task; it sees for itself what samples it gets.
+  Status check_task() {
+    const std::string& kind = job_.model.kind;
+    if (kind.empty() || task_of_model(kind) == job_.task) return {};
+    std::vector<std::string_view> fitting;
+    for (const std::string_view other : model_kinds)
+      if (task_of_model(other) == job_.task) fitting.push_back(other);
+    return mistake(
+        blame({"model.kind", "model", "task"}),
+        concat("model.kind is ", kind, ", a model for ", task_of_model(kind), ", and task is ", job_.task,
+               ": set task to ", task_of_model(kind), " or model.kind to ", list_choices(fitting)));
+  }
+
+  /// The one option that is not the model's alone: it says how long the samples are.
+  Status check_context() {
+    const auto option = job_.model.options.find("context");
+    if (job_.task != language_modelling || option == job_.model.options.end()) return {};
+    if (parse_integer(option->second, 1, most_context)) return {};
+    return mistake(context_where_, concat("model.context is ", quote_for_error(option->second),
+                                          ": it must be a whole number, at least 1, at most ", most_context));
+  }
+
+  Status check_import() {
+    const DataSpec& data = job_.data;
+    if (!data.import_kind.empty()) return {};
+    for (const auto& [key, value] : {std::pair("data.source", &data.import_source),
+                                     {"data.storage", &data.storage},
+                                     {"data.size", &data.size},
+                                     {"data.tokenizer", &data.tokenizer}})
+      if (!value->empty())
+        return mistake(blame({key}),
+                       concat(key, " is for data.import, and that is missing: add it or remove ", key));
     return {};
   }
 
@@ -159,15 +199,29 @@ class JobBuilder {
     if (job.optimizer.nesterov && job.optimizer.momentum == 0)
       return mistake(blame({"optimizer.nesterov", "optimizer.momentum"}),
                      "optimizer.nesterov needs a momentum: set optimizer.momentum, to 0.9 for example");
-    if (!job.data.import_source.empty() && job.data.import_kind.empty())
-      return mistake(
-          blame({"data.source"}),
-          "data.source is what data.import reads, and that is missing: add it or remove data.source");
+    PACELINE_TRY(check_import());
+    return check_length();
+  }
+
+  Status check_length() {
+    const Job& job = job_;
     if (job.schedule.warmup_epochs > static_cast<double>(job.epochs))
       return mistake(
           blame({"schedule.warmup_epochs", "epochs"}),
           concat("schedule.warmup_epochs is ", job.schedule.warmup_epochs, ", more than epochs, which is ",
                  job.epochs, ": the learning rate would never be reached"));
+    if (job.schedule.warmup_epochs > 0 && job.schedule.warmup_steps > 0)
+      return mistake(blame({"schedule.warmup_steps", "schedule.warmup_epochs"}),
+                     "schedule.warmup_steps and schedule.warmup_epochs say the same: remove one of them");
+    if (job.steps > 0 && job.schedule.warmup_steps > job.steps)
+      return mistake(
+          blame({"schedule.warmup_steps", "steps"}),
+          concat("schedule.warmup_steps is ", job.schedule.warmup_steps, ", more than steps, which is ",
+                 job.steps, ": the learning rate would never be reached"));
+    const bool augments = job.augment.crop > 0 || job.augment.padding > 0 || job.augment.flip;
+    if (augments && job.task != image_classification)
+      return mistake(blame({"augment", "task"}),
+                     concat("augment is for images, and the task is ", job.task, ": remove one"));
     if (job.reproducible)
       return mistake(blame({"reproducible"}), "this version can't train reproducibly yet: leave it false");
     return {};
@@ -177,10 +231,18 @@ class JobBuilder {
   TreeOrigin origin_;
   std::map<std::string_view, const Tree*>
       given_;  // keys of fields and sections; the tree outlives the builder
+  std::string context_where_;
   Job job_;
 };
 
 }  // namespace
+
+std::int64_t tokens_per_sample(const Job& job) {
+  if (job.task != language_modelling) return 0;
+  const auto option = job.model.options.find("context");
+  if (option == job.model.options.end()) return default_context;
+  return parse_integer(option->second, 1, most_context).value_or(default_context);
+}
 
 Result<Job> job_from_tree(Tree root, const std::string& source, TreeOrigin origin) {
   expand_shorthands(root);

@@ -9,12 +9,13 @@
 namespace paceline {
 namespace {
 
-constexpr std::array<std::string_view, 1> tasks = {"image-classification"};
+constexpr std::array<std::string_view, 2> tasks = {image_classification, language_modelling};
 constexpr std::array<std::string_view, 2> optimizer_kinds = {"sgd", "adamw"};
 constexpr std::array<std::string_view, 3> schedule_kinds = {"constant", "cosine", "step"};
 
 constexpr std::int64_t most_samples = std::int64_t{1} << 30;  // products of two still fit 64 bits
 constexpr std::int64_t most_epochs = 1'000'000;
+constexpr std::int64_t most_steps = std::int64_t{1} << 30;
 constexpr std::int64_t most_ranks = 4096;
 constexpr std::int64_t most_mib = std::int64_t{1} << 24;
 
@@ -37,9 +38,26 @@ std::vector<Field> make_fields() {
       {"data.import", [](Job& j) -> Slot { return &j.data.import_kind; }, AnyValue{},
        "makes the folders above on first use, as `paceline data import` does"},
       {"data.source", [](Job& j) -> Slot { return &j.data.import_source; }, AnyValue{},
-       "folder that `import` reads; none: the usual place of what is imported"},
+       "folder or file that `import` reads; none: the usual place of what is imported"},
+      {"data.storage", [](Job& j) -> Slot { return &j.data.storage; }, AnyValue{},
+       "how `import` stores samples: raw, lz4, zstd or jpeg; none: what suits the kind"},
+      {"data.size", [](Job& j) -> Slot { return &j.data.size; }, AnyValue{},
+       "what `import` scales images to, as ROWSxCOLUMNS; none: as they are"},
+      {"data.tokenizer", [](Job& j) -> Slot { return &j.data.tokenizer; }, AnyValue{},
+       "how `import` makes text into tokens: a SentencePiece model, or train:VOCABULARY; none: bytes"},
       {"data.budget_mib", [](Job& j) -> Slot { return &j.data.budget_mib; }, IntegerLimits{1, most_mib},
        "memory in MiB of one rank's loader"},
+      {"data.threads", [](Job& j) -> Slot { return &j.data.threads; }, IntegerLimits{1, 256},
+       "threads of one rank's loader, which read, check, decode and augment"},
+      {"data.read_timeout_s", [](Job& j) -> Slot { return &j.data.read_timeout_s; }, positive,
+       "seconds after which a read that has not returned ends the job"},
+      {"augment.crop", [](Job& j) -> Slot { return &j.augment.crop; }, IntegerLimits{0, 16384},
+       "side of the square that training cuts out of an image at random, and evaluation from its centre; 0: "
+       "all of it"},
+      {"augment.padding", [](Job& j) -> Slot { return &j.augment.padding; }, IntegerLimits{0, 1024},
+       "pixels of black border around an image before training cuts"},
+      {"augment.flip", [](Job& j) -> Slot { return &j.augment.flip; }, AnyValue{},
+       "training mirrors every second image, at random"},
       {"task", [](Job& j) -> Slot { return &j.task; }, Choices{tasks}, "what is learned"},
       {"model.kind", [](Job& j) -> Slot { return &j.model.kind; }, Choices{model_kinds},
        "a model that comes with Paceline; other keys of the map are its options"},
@@ -63,10 +81,14 @@ std::vector<Field> make_fields() {
        "memory of the mean of its square", "", adamw},
       {"optimizer.epsilon", [](Job& j) -> Slot { return &j.optimizer.epsilon; }, positive,
        "keeps the division away from zero", "", adamw},
+      {"optimizer.clip_norm", [](Job& j) -> Slot { return &j.optimizer.clip_norm; }, NumberLimits{},
+       "a gradient of a larger norm, over all parameters, is scaled down to it; 0: never"},
       {"schedule.kind", [](Job& j) -> Slot { return &j.schedule.kind; }, Choices{schedule_kinds},
        "how the learning rate changes over the job"},
       {"schedule.warmup_epochs", [](Job& j) -> Slot { return &j.schedule.warmup_epochs; }, NumberLimits{},
        "epochs, whole or not, in which the rate rises from 0; the schedule proper follows"},
+      {"schedule.warmup_steps", [](Job& j) -> Slot { return &j.schedule.warmup_steps; },
+       IntegerLimits{0, most_steps}, "the same in steps, instead of `warmup_epochs`"},
       {"schedule.final_factor", [](Job& j) -> Slot { return &j.schedule.final_factor; },
        NumberLimits{.greatest = 1}, "factor on the rate at the last step", "", cosine},
       {"schedule.step_epochs", [](Job& j) -> Slot { return &j.schedule.step_epochs; },
@@ -81,6 +103,8 @@ std::vector<Field> make_fields() {
        "samples in the smallest unit of work that moves between ranks; 0: chosen"},
       {"epochs", [](Job& j) -> Slot { return &j.epochs; }, IntegerLimits{1, most_epochs},
        "how often every sample is used", "5"},
+      {"steps", [](Job& j) -> Slot { return &j.steps; }, IntegerLimits{0, most_steps},
+       "ends the job after so many steps, which the schedule then spans; 0: after all epochs"},
       {"ranks.min", [](Job& j) -> Slot { return &j.ranks.min; }, IntegerLimits{1, most_ranks},
        "fewest ranks that may train; a single number for `ranks` is both"},
       {"ranks.max", [](Job& j) -> Slot { return &j.ranks.max; }, IntegerLimits{1, most_ranks},
@@ -135,8 +159,13 @@ const std::vector<Field>& job_fields() {
 
 const std::vector<Section>& job_sections() {
   static const std::vector<Section> sections = {
-      {"data"},  {"model", {"model.kind"}, true},       {"optimizer"}, {"schedule", {"schedule.kind"}},
-      {"batch"}, {"ranks", {"ranks.min", "ranks.max"}},
+      {"data"},
+      {"augment"},
+      {"model", {"model.kind"}, true},
+      {"optimizer"},
+      {"schedule", {"schedule.kind"}},
+      {"batch"},
+      {"ranks", {"ranks.min", "ranks.max"}},
   };
   return sections;
 }

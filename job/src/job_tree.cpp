@@ -1,7 +1,6 @@
 #include "job_tree.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "job_fields.hpp"
 #include "paceline/base/text.hpp"
@@ -72,15 +71,6 @@ std::string quote_for_error(std::string_view text) {
     shown += byte < 0x20 || byte == 0x7F ? '?' : c;
   }
   return shown + (end < text.size() ? "...\"" : "\"");
-}
-
-bool is_utf8(std::string_view text) {
-  try {
-    (void)nlohmann::json(text).dump();
-    return true;
-  } catch (const nlohmann::json::exception&) {
-    return false;
-  }
 }
 
 }  // namespace paceline

@@ -47,7 +47,4 @@ enum class TreeOrigin {
 /// A value as errors show it: in quotes, shortened, control characters replaced.
 [[nodiscard]] std::string quote_for_error(std::string_view text);
 
-/// Valid UTF-8 throughout.
-[[nodiscard]] bool is_utf8(std::string_view text);
-
 }  // namespace paceline

@@ -69,6 +69,8 @@ struct MessageFields<ProgressMessage> {
     a.integer("steps", m.steps, 0, most_integer);
     a.integer("epoch", m.epoch, 0, most_integer);
     a.integer("epochs", m.epochs, 0, most_integer);
+    a.integer("epoch_step", m.epoch_step, 0, most_integer);
+    a.integer("epoch_steps", m.epoch_steps, 0, most_integer);
     a.field("loss", m.loss);
     a.field("epoch_loss", m.epoch_loss);
     a.field("samples_per_second", m.samples_per_second);
@@ -85,6 +87,7 @@ struct MessageFields<EvalMessage> {
     a.integer("samples", m.samples, 0, most_integer);
     a.field("loss", m.loss);
     a.field("accuracy", m.accuracy);
+    a.field("perplexity", m.perplexity);
   }
 };
 
@@ -112,6 +115,7 @@ struct MessageFields<FinishedMessage> {
     a.field("allreduce_ms", m.allreduce_ms);
     a.field("exposed_allreduce_ms", m.exposed_allreduce_ms);
     a.field("data_wait_ms", m.data_wait_ms);
+    a.field("data_wait_share", m.data_wait_share);
     a.field("train_loss", m.train_loss);
     a.field("eval", m.eval);
     a.field("weights_sha256", m.weights_sha256);

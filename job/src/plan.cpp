@@ -16,13 +16,27 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 
 }  // namespace
 
-StepPlan::StepPlan(std::int64_t samples_per_epoch, std::int64_t global_batch, std::int64_t epochs)
+StepPlan::StepPlan(std::int64_t samples_per_epoch, std::int64_t global_batch, std::int64_t epochs,
+                   std::int64_t most_steps)
     : samples_per_epoch_(samples_per_epoch),
       global_batch_(global_batch),
-      epochs_(epochs),
-      steps_per_epoch_(divide_up(samples_per_epoch, global_batch)) {
-  PACELINE_ASSERT(samples_per_epoch > 0 && global_batch > 0 && epochs > 0,
+      steps_per_epoch_(divide_up(samples_per_epoch, global_batch)),
+      steps_(steps_per_epoch_ * epochs) {
+  PACELINE_ASSERT(samples_per_epoch > 0 && global_batch > 0 && epochs > 0 && most_steps >= 0,
                   "a job has samples, a batch and epochs");
+  if (most_steps > 0) steps_ = std::min(steps_, most_steps);
+}
+
+std::int64_t StepPlan::epochs() const noexcept {
+  return divide_up(steps_, steps_per_epoch_);
+}
+
+std::int64_t StepPlan::steps_of_epoch(std::int64_t epoch) const noexcept {
+  return std::clamp<std::int64_t>(steps_ - epoch * steps_per_epoch_, 0, steps_per_epoch_);
+}
+
+bool StepPlan::ends_epoch(std::int64_t step) const noexcept {
+  return (step + 1) % steps_per_epoch_ == 0 || step + 1 == steps_;
 }
 
 StepRange StepPlan::range(std::int64_t step) const {

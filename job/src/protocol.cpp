@@ -33,6 +33,12 @@ class Writer {
     else
       json_[key] = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
   }
+  void field(const char* key, const std::optional<double>& value) {
+    if (value)
+      field(key, *value);
+    else
+      json_[key] = nullptr;
+  }
   void field(const char* key, const std::vector<MemberSpec>& members) {
     json_[key] = Json::array();
     for (const MemberSpec& member : members) json_[key].push_back(object(member));
@@ -103,6 +109,14 @@ class Reader {
           *json == "inf" ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
     else
       fail(concat("\"", key, "\" is no number"));
+  }
+  void field(const char* key, std::optional<double>& value) {
+    value.reset();
+    const auto found = json_.find(key);
+    if (found == json_.end() || !found->is_null())
+      field(key, value.emplace());
+    else
+      static_cast<void>(find(key));
   }
   void field(const char* key, Job& job) {
     const Json* json = find(key);

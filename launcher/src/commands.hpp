@@ -16,8 +16,10 @@ int complain(const Error& error);
 [[nodiscard]] int train(const TrainOptions& options);
 [[nodiscard]] int eval(const EvalOptions& options);
 [[nodiscard]] int export_run(const ExportOptions& options);
+[[nodiscard]] int audit_run(const AuditOptions& options);
 [[nodiscard]] int data_import(const DataImportOptions& options);
 [[nodiscard]] int data_info(const DataInfoOptions& options);
 [[nodiscard]] int data_verify(const DataVerifyOptions& options);
+[[nodiscard]] int data_preview(const DataPreviewOptions& options);
 
 }  // namespace paceline

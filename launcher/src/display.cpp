@@ -1,40 +1,18 @@
 #include "display.hpp"
 
-#include <poll.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "format.hpp"
 #include "paceline/base/text.hpp"
+#include "terminal.hpp"
 
 namespace paceline {
 namespace {
 
 constexpr Duration redraw_period = std::chrono::milliseconds(100);
 constexpr Duration line_period = std::chrono::seconds(5);
-constexpr int line_patience_ms = 1000;
-// poll(2) promises room for this much in a pipe, so that the write below does not wait.
-constexpr std::size_t most_at_once = 4096;
-
-/// Gives up where nobody makes room in time, or nobody is there to read.
-void put(int fd, std::string_view text, int patience_ms) {
-  while (!text.empty()) {
-    pollfd entry{fd, POLLOUT, 0};
-    if (::poll(&entry, 1, patience_ms) <= 0 || (entry.revents & POLLOUT) == 0) return;
-    const ssize_t written = ::write(fd, text.data(), std::min(text.size(), most_at_once));
-    if (written < 0 && errno != EINTR) return;
-    if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
-std::size_t terminal_width(int fd) {
-  winsize size{};
-  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
-}
 
 }  // namespace
 
@@ -116,8 +94,8 @@ void Display::eval(const EvalMessage& message) {
   const std::string train = train_loss(message.epoch);
   const std::string epochs = last_ ? concat("/", last_->epochs) : "";
   finished_epoch_ = std::max(finished_epoch_, message.epoch);
-  line(concat("epoch ", message.epoch, epochs, ": ", train, train.empty() ? "" : ", ", "test loss ",
-              fixed(message.loss, 3), ", test accuracy ", fixed(100 * message.accuracy, 1), "%"));
+  line(
+      concat("epoch ", message.epoch, epochs, ": ", train, train.empty() ? "" : ", ", eval_figures(message)));
 }
 
 }  // namespace paceline

@@ -56,11 +56,17 @@ std::string fixed(double number, int decimals) {
   return text.data();
 }
 
+std::string eval_figures(const EvalMessage& eval, int more_decimals) {
+  std::string text = concat("test loss ", fixed(eval.loss, 3 + more_decimals));
+  if (eval.accuracy) text += concat(", test accuracy ", fixed(100 * *eval.accuracy, 1 + more_decimals), "%");
+  if (eval.perplexity) text += concat(", test perplexity ", fixed(*eval.perplexity, 2 + more_decimals));
+  return text;
+}
+
 EpochSteps epoch_steps(const ProgressMessage& progress) {
-  if (progress.epochs < 1 || progress.steps < 1) return {};
   EpochSteps steps;
-  steps.all = std::max<std::int64_t>(1, progress.steps / progress.epochs);
-  steps.done = std::clamp<std::int64_t>(progress.step - (progress.epoch - 1) * steps.all, 0, steps.all);
+  steps.all = std::max<std::int64_t>(1, progress.epoch_steps);
+  steps.done = std::clamp<std::int64_t>(progress.epoch_step, 0, steps.all);
   return steps;
 }
 

@@ -13,6 +13,10 @@ namespace paceline {
 /// A number with so many decimals.
 [[nodiscard]] std::string fixed(double number, int decimals);
 
+/// "test loss 0.440, test accuracy 84.2%", or the perplexity in its place where it is of text; each figure
+/// with so many more decimals.
+[[nodiscard]] std::string eval_figures(const EvalMessage& eval, int more_decimals = 0);
+
 /// Steps of the epoch that `progress` is in: {done, all}.
 struct EpochSteps {
   std::int64_t done = 0;

@@ -23,9 +23,11 @@ int main(int argc, char** argv) {
                                [](const TrainOptions& options) { return train(options); },
                                [](const EvalOptions& options) { return eval(options); },
                                [](const ExportOptions& options) { return export_run(options); },
+                               [](const AuditOptions& options) { return audit_run(options); },
                                [](const DataImportOptions& options) { return data_import(options); },
                                [](const DataInfoOptions& options) { return data_info(options); },
                                [](const DataVerifyOptions& options) { return data_verify(options); },
+                               [](const DataPreviewOptions& options) { return data_preview(options); },
                                [](const BenchArguments& options) { return bench::run(options.arguments); }},
                     *command);
 }

@@ -2,8 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "data_options.hpp"
 #include "paceline/base/text.hpp"
-#include "paceline/data/import.hpp"
 
 namespace paceline {
 namespace {
@@ -14,9 +14,8 @@ struct Parsed {
   std::vector<std::string> sets;
   EvalOptions eval;
   ExportOptions export_run;
-  DataImportOptions import;
-  DataInfoOptions info;
-  DataVerifyOptions verify;
+  AuditOptions audit;
+  DataCommands data;
 };
 
 void add_train(CLI::App& app, Parsed& parsed) {
@@ -50,24 +49,9 @@ void add_run_commands(CLI::App& app, Parsed& parsed) {
       ->required()
       ->check(CLI::IsMember({"safetensors", "pickle", "torchscript"}));
   export_run->add_option("--out", parsed.export_run.out, "the file to write")->required();
-}
-
-void add_data(CLI::App& app, Parsed& parsed) {
-  CLI::App* data = app.add_subcommand("data", "Make and check datasets");
-  data->require_subcommand(1);
-  CLI::App* import = data->add_subcommand("import", "Make a dataset from files of another format");
-  std::string kinds;
-  for (const std::string& kind : import_kinds()) kinds += concat(kinds.empty() ? "" : ", ", kind);
-  import->add_option("KIND", parsed.import.kind, concat("what to import: ", kinds))->required();
-  import->add_option("SOURCE", parsed.import.source,
-                     "the folder of its files (default: where its package puts them)");
-  import->add_option("--out", parsed.import.out, "the folder to make, with train/ and test/ in it")
-      ->required();
-  CLI::App* info = data->add_subcommand("info", "Show what a dataset holds");
-  info->add_option("DIR", parsed.info.folder, "the dataset's folder, or a folder of datasets")->required();
-  CLI::App* verify = data->add_subcommand("verify", "Read all of a dataset and check it");
-  verify->add_option("DIR", parsed.verify.folder, "the dataset's folder, or a folder of datasets")
-      ->required();
+  CLI::App* audit = app.add_subcommand("audit", "Prove that a run used every sample exactly once per epoch");
+  audit->add_option("RUN", parsed.audit.run_dir, "the run directory")->required();
+  audit->add_option("--json", parsed.audit.json, "write what was found to this file too");
 }
 
 /// Only for the list of commands: `bench` reads its arguments itself.
@@ -94,10 +78,8 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   }
   if (app.got_subcommand("eval")) return Command(std::move(parsed.eval));
   if (app.got_subcommand("export")) return Command(std::move(parsed.export_run));
-  const CLI::App* data = app.get_subcommand("data");
-  if (data->got_subcommand("import")) return Command(std::move(parsed.import));
-  if (data->got_subcommand("info")) return Command(std::move(parsed.info));
-  return Command(std::move(parsed.verify));
+  if (app.got_subcommand("audit")) return Command(std::move(parsed.audit));
+  return chosen_data_command(*app.get_subcommand("data"), std::move(parsed.data));
 }
 
 /// The help of the innermost subcommand that was named.
@@ -129,7 +111,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   add_train(app, parsed);
   add_run_commands(app, parsed);
-  add_data(app, parsed);
+  add_data_commands(app, parsed.data);
   add_bench(app);
   if (argc > 1 && std::string_view(argv[1]) == "bench")
     return Command(BenchArguments{{argv + 2, argv + argc}});

@@ -32,16 +32,38 @@ struct ExportOptions {
   std::string out;
 };
 
+struct AuditOptions {
+  std::string run_dir;
+  std::string json;
+};
+
 struct DataImportOptions {
   std::string kind;
-  std::string source;
+  std::vector<std::string> sources;
   std::string out;
+  std::string storage;
+  std::string size;  ///< as it was typed; empty: not given
+  std::int64_t channels = 0;
+  std::optional<double> test_fraction;
+  std::string tokenizer;
+  int threads = 0;
+  std::string values;
+  std::string labels;
+  std::string layout;
+  bool strict = false;
+  bool quiet = false;
 };
 struct DataInfoOptions {
   std::string folder;
 };
 struct DataVerifyOptions {
   std::string folder;
+};
+
+struct DataPreviewOptions {
+  std::string folder;
+  std::string out;  ///< the picture; empty: preview.png
+  std::int64_t count = 0;
 };
 
 /// What follows `bench`, which has a command line of its own.
@@ -54,8 +76,9 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, DataImportOptions,
-                             DataInfoOptions, DataVerifyOptions, BenchArguments>;
+using Command =
+    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, DataImportOptions,
+                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

@@ -97,9 +97,8 @@ int lead(Head& head, const Result<Prepared>& prepared, RunFacts facts, const New
 
 std::string eval_news(const LaunchRequest& request, const Outcome& outcome) {
   if (!outcome.eval) return "the evaluation came to no result";
-  return concat(request.job.name, " after epoch ", outcome.eval->epoch, ": test loss ",
-                fixed(outcome.eval->loss, 4), ", test accuracy ", fixed(100 * outcome.eval->accuracy, 2),
-                "% of ", with_commas(static_cast<double>(outcome.eval->samples)), " samples");
+  return concat(request.job.name, " after epoch ", outcome.eval->epoch, ": ", eval_figures(*outcome.eval, 1),
+                " of ", with_commas(static_cast<double>(outcome.eval->samples)), " samples");
 }
 
 std::string meeting_folder(const std::string& run_dir) {

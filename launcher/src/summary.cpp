@@ -12,7 +12,10 @@ using Json = nlohmann::ordered_json;
 
 Json eval_json(const std::optional<EvalMessage>& eval) {
   if (!eval) return nullptr;
-  return {{"loss", eval->loss}, {"accuracy", eval->accuracy}};
+  Json json = {{"loss", eval->loss}};
+  if (eval->accuracy) json["accuracy"] = *eval->accuracy;
+  if (eval->perplexity) json["perplexity"] = *eval->perplexity;
+  return json;
 }
 
 /// What is known of a run that did not finish: how far it came.
@@ -44,6 +47,7 @@ void add_training(Json& json, const Outcome& outcome) {
   json["allreduce_ms"] = {{"p50", known.allreduce_ms.p50}};
   json["exposed_allreduce_ms"] = {{"p50", known.exposed_allreduce_ms.p50}};
   json["data_wait_ms"] = {{"p50", known.data_wait_ms.p50}};
+  json["data_wait_share"] = known.data_wait_share;
   json["train_loss"] = known.train_loss;
   json["eval"] = eval_json(known.eval ? known.eval : outcome.eval);
   json["weights_sha256"] = known.weights_sha256;
@@ -76,18 +80,18 @@ std::string summary_text(const RunFacts& facts, const Outcome& outcome) {
     return concat(with_commas(static_cast<double>(number)), " ", what, number == 1 ? "" : "s");
   };
   const double rate = run.seconds > 0 ? static_cast<double>(run.samples) / run.seconds : 0;
-  std::string text = concat(run.status, ": ", count(run.epochs, "epoch"), ", ", count(run.steps, "step"),
-                            ", ", count(run.samples, "sample"), " in ", fixed(run.seconds, 1), " s (",
-                            with_commas(rate), " samples/s)\n");
+  // A job that ends within its first epoch has none to count.
+  const std::string epochs = run.epochs > 0 ? concat(count(run.epochs, "epoch"), ", ") : "";
+  std::string text =
+      concat(run.status, ": ", epochs, count(run.steps, "step"), ", ", count(run.samples, "sample"), " in ",
+             fixed(run.seconds, 1), " s (", with_commas(rate), " samples/s)\n");
   text += concat("step ", fixed(run.step_ms.p50, 1), " ms (p90 ", fixed(run.step_ms.p90, 1), ", p99 ",
                  fixed(run.step_ms.p99, 1), "); of that waiting for the all-reduce ",
                  fixed(run.exposed_allreduce_ms.p50, 2), " ms, for data ", fixed(run.data_wait_ms.p50, 2),
                  " ms\n");
   text += concat("train loss ", fixed(run.train_loss, 3));
   const std::optional<EvalMessage>& eval = run.eval ? run.eval : outcome.eval;
-  if (eval)
-    text +=
-        concat(", test loss ", fixed(eval->loss, 3), ", test accuracy ", fixed(100 * eval->accuracy, 1), "%");
+  if (eval) text += concat(", ", eval_figures(*eval));
   text += concat("\nmodel ", facts.run_dir, "/model.safetensors, sha256 of the weights ",
                  run.weights_sha256.substr(0, 12));
   return text;

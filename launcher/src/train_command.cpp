@@ -56,6 +56,7 @@ Result<std::int64_t> ranks_of(const TrainOptions& options, const Place& place, c
 
 /// The folder that an import must fill so that data.train and data.eval are there afterwards.
 Result<std::string> import_folder(const DataSpec& data) {
+  if (data.import_kind == "hdf5") return data.train;  // which has no test set to make
   const std::filesystem::path train = absolute_path(data.train);
   const std::filesystem::path out = train.parent_path();
   const bool fits = train.filename() == "train" &&
@@ -78,23 +79,30 @@ Status import_on_first_use(const DataSpec& data, Display& display, StopSignals& 
                         "`, or name its KIND as data.import in the job file")};
   PACELINE_ASSIGN(const std::string out, import_folder(data));
   display.line(concat("importing ", data.import_kind, " into ", out, ", once"));
-  ImportOptions import;
-  import.kind = data.import_kind;
-  import.source = data.import_source;
-  import.out = out;
-  import.cancelled = [&signals] { return signals.take() != 0;
-};
-const Status imported = import_dataset(import);
-// Another job that wanted the same may have been faster.
-if (imported.ok() || (imported.error().code == ErrorCode::already_exists && !is_missing(data.train)))
-  return {};
-return imported;
-}  // namespace
+  ImportOptions options;
+  options.kind = data.import_kind;
+  if (!data.import_source.empty()) options.sources = {data.import_source};
+  options.out = out;
+  options.tokenizer = data.tokenizer;
+  options.storage = data.storage;
+  if (!data.size.empty()) {
+    PACELINE_ASSIGN(options.size, parse_image_extent(data.size));
+  }
+  options.warning = [&display](const std::string& sentence) { display.warning(sentence); };
+  options.cancelled = [&signals] { return signals.take() != 0; };
+  const Status imported = import_dataset(options);
+  // Another job that wanted the same may have been faster.
+  if (imported.ok() || (imported.error().code == ErrorCode::already_exists && !is_missing(data.train)))
+    return {};
+  return imported;
+}
 
-Result<DatasetInfo> open_data(const DataSpec& data, Display& display, StopSignals& signals) {
+Result<DatasetInfo> open_data(const Job& job, Display& display, StopSignals& signals) {
+  const DataSpec& data = job.data;
   PACELINE_TRY(import_on_first_use(data, display, signals));
-  PACELINE_ASSIGN(const Dataset train, Dataset::open(data.train));
-  if (!data.eval.empty()) PACELINE_TRY(Dataset::open(data.eval));
+  const DatasetOptions options{.window = tokens_per_sample(job)};
+  PACELINE_ASSIGN(const Dataset train, Dataset::open(data.train, options));
+  if (!data.eval.empty()) PACELINE_TRY(Dataset::open(data.eval, options));
   return train.info();
 }
 
@@ -113,7 +121,7 @@ Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& s
   PACELINE_TRY(head.write_json_to(options.json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
   PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job.threads));
-  PACELINE_ASSIGN(prepared.dataset, open_data(request.job.data, head.display(), signals));
+  PACELINE_ASSIGN(prepared.dataset, open_data(request.job, head.display(), signals));
   return prepared;
 }
 
@@ -155,7 +163,7 @@ int lead(const TrainOptions& options, const Place& place) {
   return code;
 }
 
-}  // namespace paceline
+}  // namespace
 
 int train(const TrainOptions& options) {
   const Result<Place> place = settle();

@@ -1,5 +1,5 @@
-// The data connection between two ranks: blocks that are expected are taken, anything else is an error that names the
-// peer, and memory is only written where a block was expected.
+// The data connection between two ranks: blocks that are expected are taken, anything else is an error that
+// names the peer, and memory is only written where a block was expected.
 
 #include <cstring>
 #include <vector>

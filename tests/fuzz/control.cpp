@@ -1,5 +1,5 @@
-// A control connection of rank 0 whose other end sends anything: the rank at the other end is lost, has left or has
-// aborted, or nothing has happened.
+// A control connection of rank 0 whose other end sends anything: the rank at the other end is lost, has left
+// or has aborted, or nothing has happened.
 
 #include "../../allreduce/src/control.hpp"
 #include "sockets.hpp"

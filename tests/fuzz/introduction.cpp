@@ -1,5 +1,5 @@
-// Both sides of an introduction, and the frames under it, with a stranger at the other end: an error value in time,
-// and never an introduction.
+// Both sides of an introduction, and the frames under it, with a stranger at the other end: an error value in
+// time, and never an introduction.
 
 #include "../../allreduce/src/tcp/introduction.hpp"
 #include "sockets.hpp"
@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   const auto as_acceptor = fuzz::connection_with(data + 1, size - 1, true);
   const auto as_connector = fuzz::connection_with(data + 1, size - 1, true);
   if (tcp::hear_introduction(as_acceptor.near.get(), "secret", patience).ok()) std::abort();
-  if (tcp::introduce(as_connector.near.get(), wire::FrameType::hello, "me", "secret", patience).ok()) std::abort();
+  if (tcp::introduce(as_connector.near.get(), wire::FrameType::hello, "me", "secret", patience).ok())
+    std::abort();
   const auto frame = fuzz::connection_with(data + 1, size - 1, true);
   for (int i = 0; i < 8; ++i)
     if (!tcp::receive_frame(frame.near.get(), 1U << (data[0] % 20), patience).ok()) break;

@@ -10,8 +10,8 @@
 
 namespace paceline::fuzz {
 
-/// A connection whose far end has sent `bytes` (as far as they fit the socket's buffer) and then closed or gone
-/// silent.
+/// A connection whose far end has sent `bytes` (as far as they fit the socket's buffer) and then closed or
+/// gone silent.
 struct Connection {
   UniqueFd near;
   UniqueFd far;

@@ -242,8 +242,8 @@ class LauncherTest(Refusals, unittest.TestCase):
     def test_data_commands(self):
         code, out, _ = self.run_program("data", "info", "ds")
         self.assertEqual(code, 0)
-        self.assertIn("256 of 1x28x28 bytes", out)
-        self.assertIn("64 of 1x28x28 bytes", out)
+        self.assertIn("256 of 1x28x28 (chw) bytes", out)
+        self.assertIn("64 of 1x28x28 (chw) bytes", out)
         code, out, _ = self.run_program("data", "verify", "ds/train")
         self.assertEqual(code, 0)
         shutil.copytree(self.path("ds"), self.path("bad"))

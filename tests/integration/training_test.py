@@ -167,6 +167,20 @@ class Training(unittest.TestCase):
             else:
                 self.assertEqual([rates[0], rates[24], rates[48]], [0.002, 0.001, 0.0005])
 
+    def test_a_job_that_ends_within_an_epoch(self):
+        done, result, run = self.train("--ranks", "2", "--set", "steps=30", "--set",
+                                       "schedule={kind: cosine, warmup_steps: 5}", "--set", "optimizer.clip_norm=0.5")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((result["steps"], result["epochs"]), (30, 1))  # of 24 steps, and a part of the next
+        self.assertEqual(result["samples"], 3000 + 6 * 128)
+        self.assertIn("epoch 2/2: ", done.stdout)
+        self.assertGreater(result["eval"]["accuracy"], 0.8)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual(len(lines), 30)
+        self.assertAlmostEqual(lines[0]["learning_rate"], 0.05 / 6)
+        self.assertAlmostEqual(lines[-1]["learning_rate"], 0, places=9)
+        self.assertGreater(max(line["gradient_norm"] for line in lines), 0.5)  # before clipping
+
     def test_under_mpirun(self):
         if not shutil.which("mpirun"):
             self.skipTest("mpirun is not installed")
@@ -207,7 +221,8 @@ import json
 blob = open("model.safetensors", "rb").read()
 spec = json.loads(json.loads(blob[8:8 + struct.unpack("<Q", blob[:8])[0]])["__metadata__"]["paceline"])
 images = torch.tensor(list(raw), dtype=torch.float32).view(-1, 1, 28, 28)
-inputs = (images / 255 - spec["mean"]) / spec["standard_deviation"]
+mean, deviation = (torch.tensor(spec[key]).view(-1, 1, 1) for key in ("mean", "standard_deviation"))
+inputs = (images / 255 - mean) / deviation
 print((module(inputs).argmax(1) == labels).float().mean().item())
 """
         done = subprocess.run(["/usr/bin/python3", "-c", script], cwd=self.folder, text=True, capture_output=True)
@@ -273,6 +288,102 @@ print((module(inputs).argmax(1) == labels).float().mean().item())
         self.assertEqual(done.returncode, 1)
         self.assertIn("cannot load the model plugin", done.stderr)
         self.assert_no_worker_left()
+
+
+GPT = {"layers": "2", "heads": "2", "width": "8", "context": "6", "dropout": "0.1"}
+GPT_VOCABULARY = 11
+
+
+def gpt_shapes(tied):
+    """Names and shapes of the weights of that model."""
+    shapes = {"tokens.weight": (GPT_VOCABULARY, 8), "positions.weight": (6, 8)}
+    for layer in range(2):
+        for name, shape in {"norm1": (8,), "attention.qkv": (24, 8), "attention.projection": (8, 8), "norm2": (8,),
+                            "up": (32, 8), "down": (8, 32)}.items():
+            shapes[f"blocks.{layer}.{name}.weight"] = shape
+            shapes[f"blocks.{layer}.{name}.bias"] = shape[:1]
+    shapes.update({"norm.weight": (8,), "norm.bias": (8,)})
+    if not tied:
+        shapes["head.weight"] = (GPT_VOCABULARY, 8)
+    return shapes
+
+
+# The network once more, in the plainest form.
+GPT_IN_PYTORCH = """
+import sys, torch
+import torch.nn.functional as F
+weights = torch.load("model.pickle")
+module = torch.jit.load("model.torchscript")
+assert set(weights) == set(dict(module.named_parameters()))
+
+def linear(x, name):
+    return F.linear(x, weights[name + ".weight"], weights[name + ".bias"])
+
+def norm(x, name):
+    return F.layer_norm(x, (8,), weights[name + ".weight"], weights[name + ".bias"])
+
+def logits_of(ids):
+    x = weights["tokens.weight"][ids] + weights["positions.weight"]
+    for layer in range(2):
+        block = f"blocks.{layer}."
+        qkv = linear(norm(x, block + "norm1"), block + "attention.qkv")
+        heads = []
+        for head in range(2):
+            q, k, v = (qkv[:, :, 8 * part + 4 * head:8 * part + 4 * head + 4] for part in range(3))
+            scores = q @ k.transpose(1, 2) / 2
+            unseen = torch.ones(6, 6).triu(1).bool()
+            heads.append(scores.masked_fill(unseen, float("-inf")).softmax(-1) @ v)
+        x = x + linear(torch.cat(heads, -1), block + "attention.projection")
+        x = x + linear(F.gelu(linear(norm(x, block + "norm2"), block + "up")), block + "down")
+    return norm(x, "norm") @ weights.get("head.weight", weights["tokens.weight"]).t()
+
+with torch.no_grad():
+    for samples in (1, 2, 7):
+        ids = (torch.arange(samples * 6).view(samples, 6) * 7) % 11
+        assert torch.allclose(module(ids), logits_of(ids), atol=1e-5), samples
+"""
+
+
+class ExportOfText(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-export-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def write_run(self, tied):
+        run = self.folder / "run"
+        (run / "logs").mkdir(parents=True)
+        model = {"kind": "gpt", **GPT, "tied_embeddings": str(tied).lower()}
+        (run / "job.json").write_text(json.dumps(
+            {"name": "t", "data": {"train": "a"}, "task": "language-modelling", "model": model,
+             "batch": {"global": 8}, "epochs": 1}))
+        generator = random.Random(5)
+        header, data = {}, b""
+        for name, shape in gpt_shapes(tied).items():
+            values = [generator.uniform(-0.5, 0.5) for _ in range(shape[0] * (shape[1] if len(shape) > 1 else 1))]
+            block = struct.pack(f"<{len(values)}f", *values)
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(block)]}
+            data += block
+        takes = {"sample_shape": [6], "classes": 0, "mean": [], "standard_deviation": [],
+                 "vocabulary": GPT_VOCABULARY}
+        header["__metadata__"] = {"paceline": json.dumps(takes)}
+        text = json.dumps(header).encode()
+        (run / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        return run
+
+    def test_a_gpt_is_in_pytorch_what_its_description_says(self):
+        for tied in (True, False):
+            run = self.write_run(tied)
+            for kind in ("safetensors", "pickle", "torchscript"):
+                done = subprocess.run([str(PACELINE), "export", str(run), "--format", kind, "--out", f"model.{kind}"],
+                                      cwd=self.folder, text=True, capture_output=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            done = subprocess.run(["/usr/bin/python3", "-c", GPT_IN_PYTORCH], cwd=self.folder, text=True,
+                                  capture_output=True)
+            if "No module named" in done.stderr:
+                print("skipped: python3-torch is not installed, so exports are not loaded in PyTorch")
+                return
+            self.assertEqual(done.returncode, 0, done.stderr)
+            shutil.rmtree(run)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ class FakeWorker {
   int other_action() {
     if (start_.action == "export") {
       if (!write_file_atomically(start_.export_path, start_.export_format + "\n").ok()) return 7;
-    } else if (start_.rank == 0 && !channel_.send(EvalMessage{2, 10000, 0.25, 0.9}).ok()) {
+    } else if (start_.rank == 0 && !channel_.send(EvalMessage{2, 10000, 0.25, 0.9, {}}).ok()) {
       return 9;
     }
     return channel_.send(finished(0, 0, "completed")).ok() ? 0 : 9;
@@ -166,10 +166,18 @@ class FakeWorker {
       if (start_.rank != 0) continue;
       const double left = static_cast<double>(per_epoch * epochs - step) * to_seconds(step_time);
       const double loss = 1.0 / static_cast<double>(step);
-      const ProgressMessage progress{
-          step, per_epoch * epochs, epoch, epochs, loss, loss, 8214.4, left};
+      const ProgressMessage progress{.step = step,
+                                     .steps = per_epoch * epochs,
+                                     .epoch = epoch,
+                                     .epochs = epochs,
+                                     .epoch_step = step - (epoch - 1) * per_epoch,
+                                     .epoch_steps = per_epoch,
+                                     .loss = loss,
+                                     .epoch_loss = loss,
+                                     .samples_per_second = 8214.4,
+                                     .seconds_left = left};
       if (!channel_.send(progress).ok()) return 9;
-      if (step % per_epoch == 0 && !channel_.send(EvalMessage{epoch, 10000, 0.44, 0.842}).ok()) return 9;
+      if (step % per_epoch == 0 && !channel_.send(EvalMessage{epoch, 10000, 0.44, 0.842, {}}).ok()) return 9;
     }
     return finish(per_epoch * epochs, epochs, "completed");
   }
@@ -192,7 +200,7 @@ class FakeWorker {
 
   int finish(std::int64_t steps, std::int64_t epochs, const std::string& status) {
     FinishedMessage message = finished(steps, epochs, status);
-    if (epochs > 0) message.eval = EvalMessage{epochs, 10000, 0.44, 0.842};
+    if (epochs > 0) message.eval = EvalMessage{epochs, 10000, 0.44, 0.842, {}};
     if (start_.rank == 0) std::ofstream(start_.run_dir + "/model.safetensors") << "weights\n";
     if (!channel_.send(message).ok()) return 9;
     if (behaviour_ == "linger") sleep_until_killed();

@@ -2,11 +2,8 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 
-#include "chunk_cache.hpp"
 #include "data_fixture.hpp"
 #include "paceline/base/hash.hpp"
 #include "paceline/data/loader.hpp"
@@ -33,22 +30,26 @@ Loader::Source epochs_of(std::int64_t samples, std::int64_t count, std::int64_t 
 /// A dataset's samples are numbered as they are stored: which one an address means.
 std::vector<std::int64_t> first_samples(const Dataset& dataset) {
   std::vector<std::int64_t> first = {0};
-  for (const std::int64_t samples : dataset.chunk_samples()) first.push_back(first.back() + samples);
+  for (const std::int32_t samples : dataset.chunk_samples()) first.push_back(first.back() + samples);
   return first;
 }
 
 void expect_batch(const SampleBatch& batch, const std::vector<SampleAddress>& addresses,
                   const std::vector<std::int64_t>& first_sample) {
-  ASSERT_EQ(batch.values.size(), addresses.size() * image_bytes);
-  ASSERT_EQ(batch.labels.size(), addresses.size());
+  ASSERT_EQ(batch.size(), static_cast<std::int64_t>(addresses.size()));
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     const std::int64_t sample =
         first_sample[static_cast<std::size_t>(addresses[i].chunk)] + addresses[i].index;
-    const std::byte* image = batch.values.data() + i * image_bytes;
-    ASSERT_EQ(sample_of(image), sample);
-    ASSERT_EQ(batch.labels[i], label_of(sample));
+    const std::span<const std::byte> image = batch.sample(static_cast<std::int64_t>(i));
+    ASSERT_EQ(image.size(), static_cast<std::size_t>(image_bytes));
+    ASSERT_EQ(sample_of(image.data()), sample);
+    ASSERT_EQ(batch.label(static_cast<std::int64_t>(i)), label_of(sample));
     ASSERT_EQ(std::to_integer<std::uint8_t>(image[783]), pixel(sample, 783));
   }
+}
+
+OrderSpec order_in_lanes(std::int64_t row, std::int64_t lanes = 5) {
+  return {.seed = 1, .row = row, .lanes = lanes, .lane_chunks = 2};
 }
 
 /// Takes two epochs from a loader and compares every batch with the order that is computed beside it.
@@ -57,18 +58,15 @@ void expect_two_epochs(const Dataset& dataset, const LoaderOptions& options, std
   const std::vector<std::int64_t> first_sample = first_samples(dataset);
   std::int64_t samples = 0;
   for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
-    const EpochOrder order = options.shuffle ? EpochOrder(dataset.chunk_samples(), options.seed, epoch,
-                                                          shuffle_window_chunks(dataset.info(), options))
-                                             : EpochOrder::sequential(dataset.chunk_samples());
+    EpochOrder order(dataset.chunk_samples(), options.order, epoch);
     for (std::int64_t first = 0; first < order.samples(); first += count) {
       Result<std::optional<SampleBatch>> batch = loader.next();
       ASSERT_TRUE(batch.ok()) << batch.error().message;
       ASSERT_TRUE(batch->has_value());
       const SampleBatch& got = **batch;
-      ASSERT_EQ(got.request.epoch, epoch);
-      ASSERT_EQ(got.request.first, first);
-      expect_batch(got, order.addresses(first, got.request.count), first_sample);
-      samples += got.request.count;
+      ASSERT_EQ(got.request(), (LoadRequest{epoch, first, got.size()}));
+      expect_batch(got, order.addresses(first, got.size()), first_sample);
+      samples += got.size();
     }
   }
   EXPECT_EQ(samples, 2 * dataset.info().samples);
@@ -76,72 +74,89 @@ void expect_two_epochs(const Dataset& dataset, const LoaderOptions& options, std
   EXPECT_FALSE(loader.next()->has_value());
 }
 
-TEST(Loader, GivesTheOrderWhateverTheThreadsBudgetAndBatch) {
+/// Both ways of reading.
+class Loaders : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { ::setenv("PACELINE_READS", GetParam(), 1); }
+  void TearDown() override { ::unsetenv("PACELINE_READS"); }
+};
+INSTANTIATE_TEST_SUITE_P(All, Loaders, testing::Values("io_uring", "threads"),
+                         [](const auto& backend) { return std::string(backend.param); });
+
+TEST_P(Loaders, GiveTheOrderWhateverTheThreadsBudgetAndBatch) {
   const TemporaryFolder folder;
   const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 437));
   ASSERT_TRUE(dataset.ok());
-  for (const int threads : {1, 2, 4})
-    for (const int prefetch : {1, 3, 16})
+  for (const int threads : {1, 4})
+    for (const int depth : {1, 6})
       for (const std::int64_t count : {1, 50, 437})
         for (const std::int64_t budget : {std::int64_t{0}, std::int64_t{70000}, std::int64_t{64} << 20}) {
           LoaderOptions options;
           options.threads = threads;
-          options.prefetch = prefetch;
+          options.depth = depth;
           options.budget_bytes = budget;
-          options.window_chunks = 5;
-          options.shuffle = count != 50;
+          options.order = order_in_lanes(count);
+          options.order.shuffle = count != 50;
+          options.finish = nullptr;
           expect_two_epochs(*dataset, options, count);
         }
 }
 
-TEST(Loader, ReadsEachChunkOnceForAllThreadsAndEpochs) {
+TEST_P(Loaders, ReadEachChunkOnceForAllThreadsAndEpochs) {
   const TemporaryFolder folder;
   const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 437));
   for (int round = 0; round < 10; ++round) {
     LoaderOptions options;
     options.threads = 4;
-    options.prefetch = 8;
+    options.order = order_in_lanes(13);
     Loader loader(*dataset, options, epochs_of(437, 13, 3));
     while (loader.next()->has_value()) {
     }
-    EXPECT_EQ(loader.chunks_read(), dataset->info().chunks);
+    EXPECT_EQ(loader.figures().chunks_read, dataset->info().chunks);
   }
+}
+
+/// The part that rank 1 of 2 has of every row.
+Loader::Source second_halves(std::int64_t samples, std::int64_t row) {
+  return [=, first = std::int64_t{0}]() mutable -> std::optional<LoadRequest> {
+    if (first >= samples) return std::nullopt;
+    const std::int64_t count = std::min(row, samples - first);
+    const LoadRequest request{0, first + count / 2, count - count / 2};
+    first += row;
+    return request;
+  };
+}
+
+TEST(Loader, ARankReadsLittleMoreThanItsShare) {
+  const TemporaryFolder folder;
+  const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 2000));
+  LoaderOptions options;
+  options.order = order_in_lanes(64, 16);
+  Loader loader(*dataset, options, second_halves(2000, 64));
+  while (loader.next()->has_value()) {
+  }
+  const std::int64_t chunks = dataset->info().chunks;
+  EXPECT_GE(loader.figures().chunks_read, chunks / 2);
+  EXPECT_LE(loader.figures().chunks_read, chunks / 2 + chunks / 16 + 2) << "one lane may be shared";
 }
 
 TEST(Loader, ASmallBudgetReadsAgainRatherThanFail) {
   const TemporaryFolder folder;
-  write_source(folder / "source", 6000, 10);
-  ImportOptions import = small_import(folder / "source", folder / "set");
-  import.chunk_samples = 256;  // 198 KiB, so that 1 MiB holds three of the 24
-  import.shard_samples = 3000;
-  ASSERT_TRUE(import_dataset(import).ok());
-  const Result<Dataset> dataset = Dataset::open(folder / "set/train");
+  const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 1000));
   LoaderOptions options;
-  options.budget_bytes = 1 << 20;
   options.threads = 2;
-  EXPECT_EQ(shuffle_window_chunks(dataset->info(), options), 1);
-  expect_two_epochs(*dataset, options, 128);
-  // Batches that alone are more than the budget come one at a time.
-  expect_two_epochs(*dataset, options, 2000);
-}
-
-TEST(Loader, TheWindowIsWhatLetsTwoFit) {
-  DatasetInfo info;
-  info.chunk_samples = 256;
-  info.sample_bytes = 784;
-  LoaderOptions options;
-  EXPECT_EQ(shuffle_window_chunks(info, options), 64);  // 2 * 64 * 256 * 792 bytes are 25.9 of 192 MB
-  options.budget_bytes = 4 * 2 * 10 * 256 * 792 / 3 + 4;
-  EXPECT_EQ(shuffle_window_chunks(info, options), 10);
-  options.window_chunks = 3;
-  EXPECT_EQ(shuffle_window_chunks(info, options), 3);
-  for (const std::int64_t budget : {std::int64_t{0}, std::int64_t{-7}, std::int64_t{100}}) {
-    options.budget_bytes = budget;
-    EXPECT_EQ(shuffle_window_chunks(info, options), 1);
+  options.budget_bytes = 6 * dataset->info().chunk_bytes;
+  options.order = shuffled_order(dataset->info(), 1, 64, options.budget_bytes);
+  EXPECT_EQ(options.order.lanes, 3);
+  expect_two_epochs(*dataset, options, 64);
+  // A batch that alone is more than the budget is delivered all the same.
+  expect_two_epochs(*dataset, options, 700);
+  // Batches of 12 need two chunks of each lane at most; chunks take whole pages.
+  options.order = shuffled_order(dataset->info(), 1, 12, options.budget_bytes);
+  Loader loader(*dataset, options, epochs_of(1000, 12, 3));
+  while (loader.next()->has_value()) {
   }
-  options.budget_bytes = std::numeric_limits<std::int64_t>::max();
-  options.window_chunks = 1000;
-  EXPECT_EQ(shuffle_window_chunks(info, options), 1000);
+  EXPECT_LE(loader.figures().most_bytes_held, options.budget_bytes + 6 * 4096);
 }
 
 TEST(Loader, RequestsMayBeEmptyAndJumpAndRepeat) {
@@ -156,7 +171,7 @@ TEST(Loader, RequestsMayBeEmptyAndJumpAndRepeat) {
   }
   requests.push_back({0, 437, 0});
   LoaderOptions options;
-  options.window_chunks = 4;
+  options.order = order_in_lanes(32);
   options.threads = 3;
   Loader loader(*dataset, options, [&, i = std::size_t{0}]() mutable -> std::optional<LoadRequest> {
     return i < requests.size() ? std::optional(requests[i++]) : std::nullopt;
@@ -164,10 +179,94 @@ TEST(Loader, RequestsMayBeEmptyAndJumpAndRepeat) {
   for (const LoadRequest& request : requests) {
     const auto batch = loader.next();
     ASSERT_TRUE(batch.ok() && batch->has_value());
-    const EpochOrder order(dataset->chunk_samples(), options.seed, request.epoch, 4);
+    EpochOrder order(dataset->chunk_samples(), options.order, request.epoch);
     expect_batch(**batch, order.addresses(request.first, request.count), first_samples(*dataset));
   }
   EXPECT_FALSE(loader.next()->has_value());
+}
+
+// Shares change in the middle of an epoch: from its 5th batch on a rank gets other parts of the same rows.
+TEST(Loader, FollowsAChangeOfShares) {
+  const TemporaryFolder folder;
+  const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 1000));
+  for (const std::int64_t budget : {40'000, 100'000'000}) {
+    for (std::uint64_t seed = 0; seed < 50; ++seed) {
+      SplitMix64 random(seed);
+      LoaderOptions options;
+      options.order = order_in_lanes(50);
+      options.budget_bytes = budget;
+      options.threads = 1 + static_cast<int>(random.below(3));
+      std::vector<LoadRequest> expected;
+      std::int64_t width = 10;
+      const auto source = [](std::int64_t row, std::int64_t count) -> Loader::Source {
+        return [row, count]() mutable -> std::optional<LoadRequest> {
+          return row < 20 ? std::optional(LoadRequest{0, row++ * 50, count}) : std::nullopt;
+        };
+      };
+      Loader loader(*dataset, options, source(0, width));
+      EpochOrder order(dataset->chunk_samples(), options.order, 0);
+      for (std::int64_t row = 0; row < 20; ++row) {
+        if (random.below(4) == 0) {
+          const auto later = row + static_cast<std::int64_t>(random.below(2));
+          if (later == row) width = 1 + static_cast<std::int64_t>(random.below(50));
+          loader.redirect(row, source(row, width));
+        }
+        const auto batch = loader.next();
+        ASSERT_TRUE(batch.ok()) << batch.error().message;
+        ASSERT_TRUE(batch->has_value());
+        ASSERT_EQ((*batch)->request(), (LoadRequest{0, row * 50, width}));
+        expect_batch(**batch, order.addresses(row * 50, width), first_samples(*dataset));
+      }
+      EXPECT_FALSE(loader.next()->has_value());
+    }
+  }
+}
+
+TEST(Loader, FinishesBatchesOnItsOwnThreadsAndTellsTheirErrors) {
+  const TemporaryFolder folder;
+  const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 437));
+  for (const int threads : {1, 3}) {
+    LoaderOptions options;
+    options.order = order_in_lanes(10);
+    options.threads = threads;
+    options.finish = [](SampleBatch& batch) -> Status {
+      if (batch.request().first == 300) return Error{ErrorCode::corrupt, "planted"};
+      for (std::int64_t i = 0; i < batch.size(); ++i)
+        batch.values.push_back(static_cast<float>(sample_of(batch.sample(i).data())));
+      return {};
+    };
+    Loader loader(*dataset, options, epochs_of(437, 10, 1));
+    EpochOrder order(dataset->chunk_samples(), options.order, 0);
+    const auto first_sample = first_samples(*dataset);
+    for (std::int64_t first = 0; first < 300; first += 10) {
+      const auto batch = loader.next();
+      ASSERT_TRUE(batch.ok());
+      const auto addresses = order.addresses(first, 10);
+      for (std::size_t i = 0; i < 10; ++i)
+        ASSERT_EQ((*batch)->values[i],
+                  static_cast<float>(first_sample[static_cast<std::size_t>(addresses[i].chunk)] +
+                                     addresses[i].index));
+    }
+    EXPECT_EQ(loader.next().error().message, "planted");
+    EXPECT_EQ(loader.next().error().code, ErrorCode::aborted);
+  }
+}
+
+TEST(Loader, ABatchOutlivesItsLoader) {
+  const TemporaryFolder folder;
+  std::optional<SampleBatch> kept;
+  std::vector<SampleAddress> addresses;
+  std::vector<std::int64_t> first_sample;
+  {
+    const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 437));
+    LoaderOptions options;
+    options.order = order_in_lanes(100);
+    Loader loader(*dataset, options, epochs_of(437, 100, 2));
+    kept = std::move(loader.next()).value();
+    addresses = EpochOrder(dataset->chunk_samples(), options.order, 0).addresses(0, 100);
+    first_sample = first_samples(*dataset);
+  }
+  expect_batch(*kept, addresses, first_sample);
 }
 
 TEST(Loader, AReadErrorComesInItsPlaceOnce) {
@@ -189,13 +288,13 @@ TEST(Loader, AReadErrorComesInItsPlaceOnce) {
   }
   for (const int threads : {1, 3}) {
     LoaderOptions options;
-    options.shuffle = false;
+    options.order = {.shuffle = false, .row = 10};
     options.threads = threads;
     Loader loader(*dataset, options, epochs_of(160, 10, 1));
     for (std::int64_t first = 0; first < 110; first += 10) {
       const auto batch = loader.next();
       ASSERT_TRUE(batch.ok()) << batch.error().message;
-      EXPECT_EQ((*batch)->request.first, first);
+      EXPECT_EQ((*batch)->request().first, first);
     }
     const auto bad = loader.next();
     ASSERT_FALSE(bad.ok());
@@ -224,23 +323,6 @@ TEST(Loader, ARequestBeyondTheEpochIsAnError) {
   }
 }
 
-TEST(Loader, AWaitEndsAtItsDeadlineAndTheBatchStillComes) {
-  const TemporaryFolder folder;
-  const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 40));
-  std::atomic<bool> open = false;
-  Loader loader(*dataset, {}, [&, sent = false]() mutable -> std::optional<LoadRequest> {
-    while (!open) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    return std::exchange(sent, true) ? std::nullopt : std::optional(LoadRequest{0, 0, 7});
-  });
-  const auto early = loader.next(std::chrono::milliseconds(30));
-  ASSERT_FALSE(early.ok());
-  EXPECT_EQ(early.error().code, ErrorCode::timeout);
-  EXPECT_GE(loader.waited(), std::chrono::milliseconds(30));
-  open = true;
-  EXPECT_EQ((*loader.next())->request.count, 7);
-  EXPECT_FALSE(loader.next(Duration::max())->has_value());
-}
-
 TEST(Loader, StopsAtAnyMoment) {
   const TemporaryFolder folder;
   const Result<Dataset> dataset = Dataset::open(make_dataset(folder, 437));
@@ -250,7 +332,7 @@ TEST(Loader, StopsAtAnyMoment) {
     SplitMix64 random(seed);
     LoaderOptions options;
     options.threads = static_cast<int>(1 + random.below(4));
-    options.prefetch = static_cast<int>(1 + random.below(4));
+    options.order = order_in_lanes(11);
     options.budget_bytes = seed % 2 == 0 ? 50000 : 1 << 24;
     Loader loader(*dataset, options, epochs_of(437, 11, 1000));
     for (std::uint64_t left = random.below(20); left > 0; --left) ASSERT_TRUE(loader.next()->has_value());
@@ -268,106 +350,18 @@ TEST(Loader, FashionMnistOverOneEpochHasEachLabelSixThousandTimes) {
   import.out = folder / "set";
   ASSERT_TRUE(import_dataset(import).ok());
   const Result<Dataset> dataset = Dataset::open(folder / "set/train");
-  Loader loader(*dataset, {}, epochs_of(60000, 256, 1));
+  LoaderOptions options;
+  options.order = shuffled_order(dataset->info(), 1, 256, options.budget_bytes);
+  Loader loader(*dataset, options, epochs_of(60000, 256, 1));
   std::array<int, 10> count{};
   while (true) {
     const auto batch = loader.next();
     ASSERT_TRUE(batch.ok()) << batch.error().message;
     if (!batch->has_value()) break;
-    for (const std::int64_t label : (*batch)->labels) ++count[static_cast<std::size_t>(label)];
+    for (std::int64_t i = 0; i < (*batch)->size(); ++i) ++count[static_cast<std::size_t>((*batch)->label(i))];
   }
   for (const int samples : count) EXPECT_EQ(samples, 6000);
-  EXPECT_EQ(loader.chunks_read(), dataset->info().chunks);
-}
-
-Chunk chunk_of(std::int64_t bytes) {
-  Chunk chunk;
-  chunk.samples = 1;
-  chunk.values.resize(static_cast<std::size_t>(bytes) - 8);
-  chunk.labels.resize(1);
-  return chunk;
-}
-
-TEST(ChunkCache, KeepsTheMostRecentWithinItsCapacity) {
-  ChunkCache cache([](std::int64_t) -> Result<Chunk> { return chunk_of(100); }, 300);
-  for (const std::int64_t chunk : {0, 1, 2, 0, 1, 2}) ASSERT_TRUE(cache.get(chunk).ok());
-  EXPECT_EQ(cache.reads(), 3);
-  EXPECT_EQ(cache.cached_bytes(), 300);
-  ASSERT_TRUE(cache.get(0).ok());  // now 1 is the oldest
-  ASSERT_TRUE(cache.get(3).ok());
-  EXPECT_EQ(cache.cached_bytes(), 300);
-  ASSERT_TRUE(cache.get(0).ok());
-  EXPECT_EQ(cache.reads(), 4);
-  ASSERT_TRUE(cache.get(1).ok());
-  EXPECT_EQ(cache.reads(), 5);
-  cache.set_capacity(150);
-  EXPECT_EQ(cache.cached_bytes(), 100);
-  cache.set_capacity(0);
-  EXPECT_EQ(cache.cached_bytes(), 0);
-  ASSERT_TRUE(cache.get(1).ok());
-  ASSERT_TRUE(cache.get(1).ok());
-  EXPECT_EQ(cache.reads(), 7);
-}
-
-/// A reader that holds its caller until it is let go, so that others can be seen to wait for it.
-class GatedReader {
- public:
-  Result<Chunk> read(std::int64_t chunk) {
-    std::unique_lock lock(mutex_);
-    ++started_;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return open_; });
-    if (chunk == 13) return Error{ErrorCode::corrupt, "thirteen"};
-    return chunk_of(100);
-  }
-  void wait_for_start() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return started_ > 0; });
-  }
-  void open() {
-    const std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int started_ = 0;
-  bool open_ = false;
-};
-
-TEST(ChunkCache, ThreadsThatWantTheSameChunkShareOneRead) {
-  for (const std::int64_t chunk : {5, 13}) {
-    GatedReader reader;
-    ChunkCache cache([&](std::int64_t wanted) { return reader.read(wanted); }, 1000);
-    std::atomic<int> good = 0;
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 4; ++i) threads.emplace_back([&] { good += cache.get(chunk).ok() ? 1 : 0; });
-    reader.wait_for_start();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the others come to wait
-    reader.open();
-    for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ(good, chunk == 13 ? 0 : 4);
-    EXPECT_TRUE(chunk == 13 || cache.reads() == 1) << cache.reads();
-    const std::int64_t before = cache.reads();
-    EXPECT_EQ(cache.get(chunk).ok(), chunk != 13);
-    EXPECT_EQ(cache.reads() - before, chunk == 13 ? 1 : 0);  // an error is not kept
-  }
-}
-
-TEST(ChunkCache, StopWakesThoseWhoWaitForAnother) {
-  GatedReader reader;
-  ChunkCache cache([&](std::int64_t wanted) { return reader.read(wanted); }, 1000);
-  std::thread first([&] { EXPECT_TRUE(cache.get(1).ok()); });
-  reader.wait_for_start();
-  std::thread second([&] { EXPECT_EQ(cache.get(1).error().code, ErrorCode::aborted); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  cache.stop();
-  second.join();  // while the read still goes on
-  reader.open();
-  first.join();
-  EXPECT_EQ(cache.get(2).error().code, ErrorCode::aborted);
+  EXPECT_EQ(loader.figures().chunks_read, dataset->info().chunks);
 }
 
 }  // namespace

@@ -45,14 +45,16 @@ std::string error_of_set(const std::string& key, const std::string& value) {
 TEST(JobFile, TakesEveryKeyAndItsValue) {
   const Result<Job> read = parse(R"(
 name: all
-data: {train: a, eval: b, import: fashion-mnist, source: /src, budget_mib: 64}
+data: {train: a, eval: b, import: fashion-mnist, source: /src, storage: lz4, size: 32x32, tokenizer: t.model,
+       budget_mib: 64}
 task: image-classification
 model: {kind: mlp, width: 512, activation: relu}
 optimizer: {kind: sgd, learning_rate: 1e-3, momentum: 0.9, nesterov: true, weight_decay: 5e-4,
-            decay_norms_and_biases: true}
+            decay_norms_and_biases: true, clip_norm: 0.75}
 schedule: {kind: step, warmup_epochs: 0.5, step_epochs: 3, gamma: 0.25}
 batch: {global: 512, micro: 64, grain: 8}
 epochs: 7
+steps: 1234
 ranks: {min: 2, max: 8}
 threads: 3
 eval_every: 2
@@ -66,6 +68,9 @@ reproducible: false
   EXPECT_EQ(job.data.eval, "b");
   EXPECT_EQ(job.data.import_kind, "fashion-mnist");
   EXPECT_EQ(job.data.import_source, "/src");
+  EXPECT_EQ(job.data.storage, "lz4");
+  EXPECT_EQ(job.data.size, "32x32");
+  EXPECT_EQ(job.data.tokenizer, "t.model");
   EXPECT_EQ(job.data.budget_mib, 64);
   EXPECT_EQ(job.task, "image-classification");
   EXPECT_EQ(job.model.kind, "mlp");
@@ -78,6 +83,7 @@ reproducible: false
   EXPECT_TRUE(job.optimizer.nesterov);
   EXPECT_EQ(job.optimizer.weight_decay, 5e-4);
   EXPECT_TRUE(job.optimizer.decay_norms_and_biases);
+  EXPECT_EQ(job.optimizer.clip_norm, 0.75);
   EXPECT_EQ(job.schedule.kind, "step");
   EXPECT_EQ(job.schedule.warmup_epochs, 0.5);
   EXPECT_EQ(job.schedule.step_epochs, 3);
@@ -86,6 +92,7 @@ reproducible: false
   EXPECT_EQ(job.batch.micro, 64);
   EXPECT_EQ(job.batch.grain, 8);
   EXPECT_EQ(job.epochs, 7);
+  EXPECT_EQ(job.steps, 1234);
   EXPECT_EQ(job.ranks.min, 2);
   EXPECT_EQ(job.ranks.max, 8);
   EXPECT_EQ(job.threads, 3);
@@ -102,6 +109,36 @@ TEST(JobFile, FillsInWhatIsNotSaid) {
   EXPECT_EQ(read->ranks.min, 1);
   EXPECT_EQ(read->ranks.max, 4096);
   EXPECT_EQ(read->task, "image-classification");
+  EXPECT_EQ(read->optimizer.clip_norm, 0);
+  EXPECT_EQ(read->steps, 0);
+}
+
+TEST(JobFile, TakesText) {
+  const std::string text =
+      "name: t\ndata: {train: a}\ntask: language-modelling\nbatch: {global: 8}\nepochs: 1\n";
+  const Result<Job> read = parse(text + "model: {kind: gpt, context: 96}\nschedule: {warmup_steps: 50}\n");
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  EXPECT_EQ(read->task, "language-modelling");
+  EXPECT_EQ(tokens_per_sample(*read), 96);
+  EXPECT_EQ(read->schedule.warmup_steps, 50);
+  EXPECT_EQ(tokens_per_sample(*parse(text + "model: gpt\n")), 128);
+  EXPECT_EQ(tokens_per_sample(*parse(text + "model: {plugin: ./a.so, context: 7}\n")), 7);
+  EXPECT_EQ(tokens_per_sample(*parse(small_job)), 0);
+  EXPECT_EQ(error_of(text + "model: {kind: gpt, context: many}\n"),
+            "job.yaml:6:29: model.context is \"many\": it must be a whole number, at least 1, at most 65536");
+  EXPECT_EQ(error_of(text + "model: {kind: gpt, context: 0}\n"),
+            "job.yaml:6:29: model.context is \"0\": it must be a whole number, at least 1, at most 65536");
+}
+
+TEST(JobFile, RefusesAModelOfAnotherTask) {
+  const std::string rest = "name: t\ndata: {train: a}\nbatch: {global: 8}\nepochs: 1\n";
+  EXPECT_EQ(error_of(rest + "model: gpt\n"),
+            "job.yaml:5:8: model.kind is gpt, a model for language-modelling, and task is "
+            "image-classification: set task to language-modelling or model.kind to cnn, mlp or resnet18");
+  EXPECT_EQ(error_of(rest + "model: cnn\ntask: language-modelling\n"),
+            "job.yaml:5:8: model.kind is cnn, a model for image-classification, and task is "
+            "language-modelling: set task to image-classification or model.kind to gpt");
+  EXPECT_TRUE(parse(rest + "model: {plugin: ./a.so}\ntask: language-modelling\n").ok());
 }
 
 TEST(JobFile, TakesTheShortForms) {
@@ -153,7 +190,7 @@ TEST(JobFile, SaysWhatAValueMustBe) {
             "job.yaml:6:15: reproducible is perhaps: it must be true or false");
   EXPECT_EQ(error_of_extra("ranks: 0\n"), "job.yaml:6:8: ranks is 0: it must be at least 1");
   EXPECT_EQ(error_of_extra("task: poetry\n"),
-            "job.yaml:6:7: task is poetry: it must be image-classification");
+            "job.yaml:6:7: task is poetry: it must be image-classification or language-modelling");
   EXPECT_EQ(error_of_extra("schedule: cosin\n"),
             "job.yaml:6:11: schedule is cosin: it must be constant, cosine or step (did you mean cosine?)");
 }
@@ -192,11 +229,12 @@ TEST(JobFile, SaysWhatIsMissingAndShowsIt) {
   EXPECT_EQ(
       error_of("name: t\ndata: {train: a}\nmodel: cnn\nbatch: {micro: 8}\nepochs: 1\n"),
       "job.yaml:4:8: \"batch.global\" is missing: it is samples per step over all ranks, for example 256");
-  EXPECT_EQ(error_of("name: t\ndata: {train: a}\nbatch: {global: 8}\nepochs: 1\n"),
-            "job.yaml: \"model\" is missing: it is cnn, mlp or resnet18, or a map {plugin: ./libmine.so}");
   EXPECT_EQ(
-      error_of("name: t\ndata: {train: a}\nmodel: {depth: 3}\nbatch: {global: 8}\nepochs: 1\n"),
-      "job.yaml:3:8: \"model.kind\" is missing: it is cnn, mlp or resnet18, or a map {plugin: ./libmine.so}");
+      error_of("name: t\ndata: {train: a}\nbatch: {global: 8}\nepochs: 1\n"),
+      "job.yaml: \"model\" is missing: it is cnn, mlp, resnet18 or gpt, or a map {plugin: ./libmine.so}");
+  EXPECT_EQ(error_of("name: t\ndata: {train: a}\nmodel: {depth: 3}\nbatch: {global: 8}\nepochs: 1\n"),
+            "job.yaml:3:8: \"model.kind\" is missing: it is cnn, mlp, resnet18 or gpt, or a map {plugin: "
+            "./libmine.so}");
 }
 
 TEST(JobFile, RefusesWhatDoesNotGoTogether) {
@@ -222,14 +260,22 @@ TEST(JobFile, RefusesWhatDoesNotGoTogether) {
             "job.yaml:6:27: schedule.warmup_epochs is 6, more than epochs, which is 5: the learning rate "
             "would never "
             "be reached");
+  EXPECT_EQ(
+      error_of_extra("schedule: {warmup_epochs: 1, warmup_steps: 9}\n"),
+      "job.yaml:6:44: schedule.warmup_steps and schedule.warmup_epochs say the same: remove one of them");
+  EXPECT_EQ(error_of_extra("schedule: {warmup_steps: 9}\nsteps: 8\n"),
+            "job.yaml:6:26: schedule.warmup_steps is 9, more than steps, which is 8: the learning rate would "
+            "never be reached");
   EXPECT_EQ(error_of_extra("reproducible: true\n"),
             "job.yaml:6:15: this version can't train reproducibly yet: leave it false");
   EXPECT_EQ(error_of_set("model.plugin", "./a.so"),
             "--set model.plugin=./a.so: a model has a kind or a plugin, not both: remove one of them");
+  EXPECT_EQ(error_of_set("data.source", "/idx"),
+            "--set data.source=/idx: data.source is for data.import, and that is missing: add it or remove "
+            "data.source");
   EXPECT_EQ(
-      error_of_set("data.source", "/idx"),
-      "--set data.source=/idx: data.source is what data.import reads, and that is missing: add it or remove "
-      "data.source");
+      error_of_set("data.size", "8x8"),
+      "--set data.size=8x8: data.size is for data.import, and that is missing: add it or remove data.size");
 }
 
 TEST(JobFile, RefusesWhatIsNoJobFileAtAll) {
@@ -311,10 +357,10 @@ TEST(JobOverrides, AreNamedInErrors) {
   EXPECT_EQ(error_of_set("epochs", "0"), "--set epochs=0: epochs is 0: it must be at least 1");
   EXPECT_EQ(error_of_set("epochs", ""), "--set epochs=: epochs has no value: it must be a whole number");
   EXPECT_EQ(error_of_set("model", "cnnn"),
-            "--set model=cnnn: model is cnnn: it must be cnn, mlp or resnet18 (did you mean cnn?)");
+            "--set model=cnnn: model is cnnn: it must be cnn, mlp, resnet18 or gpt (did you mean cnn?)");
   EXPECT_EQ(
       error_of_set("model", "./a.so"),
-      "--set model=./a.so: model is ./a.so: it must be cnn, mlp or resnet18, or a map {plugin: ./a.so}");
+      "--set model=./a.so: model is ./a.so: it must be cnn, mlp, resnet18 or gpt, or a map {plugin: ./a.so}");
   EXPECT_EQ(error_of_set("epochs.x", "1"),
             "--set epochs.x=1: what the job has there (job.yaml:5:9) is not a map, so it has no key \"x\"");
   EXPECT_EQ(error_of_set("batch..global", "1"),
@@ -350,12 +396,13 @@ TEST(JobFile, IsReadFromDisk) {
 TEST(JobJson, GivesBackTheSameJob) {
   Job job;
   job.name = "round";
-  job.data = {"t", "e \"quoted\" \\ ü", "fashion-mnist", "/s", 17};
+  job.data = {"t", "e \"quoted\" \\ ü", "fashion-mnist", "/s", "zstd", "8x8", "train:900", 17};
   job.model = {"", "./lib.so", {{"a.b", "0.1"}, {"depth", "004"}}};
-  job.optimizer = {"adamw", 0.1 + 0.2, 0.875, true, 1e-300, true, 0.123456789012345678, 0.99, 5e-324};
-  job.schedule = {"cosine", 1.5, 0.3, 7, 0.7};
+  job.optimizer = {"adamw", 0.1 + 0.2, 0.875, true, 1e-300, true, 0.123456789012345678, 0.99, 5e-324, 0.7};
+  job.schedule = {"cosine", 1.5, 0, 0.3, 7, 0.7};
   job.batch = {1 << 30, 3, 5};
   job.epochs = 1'000'000;
+  job.steps = 1 << 30;
   job.ranks = {3, 9};
   job.threads = 2;
   job.eval_every = 0;

@@ -71,10 +71,10 @@ Job small_job() {
 }
 
 TEST(Fuzz, DecodeReturnsWhateverComes) {
-  std::vector<std::string> examples = {encode(StopMessage{}), encode(HelloMessage{"0.1.0"}),
-                                       encode(ProgressMessage{12, 1175, 1, 5, 0.6125, 0.75, 8214.5, 69}),
-                                       encode(EvalMessage{1, 10'000, 0.44, 0.842}),
-                                       encode(FailedMessage{"io", "disk full", -1})};
+  std::vector<std::string> examples = {
+      encode(StopMessage{}), encode(HelloMessage{"0.1.0"}),
+      encode(ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69}),
+      encode(EvalMessage{1, 10'000, 0.44, 0.842, {}}), encode(FailedMessage{"io", "disk full", -1})};
   FinishedMessage finished;
   finished.eval = EvalMessage{};
   examples.push_back(encode(finished));

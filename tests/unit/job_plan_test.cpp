@@ -45,6 +45,23 @@ TEST(StepPlan, CutsEpochsIntoStepsWithAShortLast) {
   EXPECT_EQ(plan.range(5 * 235 - 1).epoch, 4);
 }
 
+TEST(StepPlan, EndsWhereTheJobSays) {
+  const StepPlan plan(1000, 100, 5, 23);
+  EXPECT_EQ(plan.steps(), 23);
+  EXPECT_EQ(plan.steps_per_epoch(), 10);
+  EXPECT_EQ(plan.epochs(), 3);
+  EXPECT_EQ(plan.steps_of_epoch(1), 10);
+  EXPECT_EQ(plan.steps_of_epoch(2), 3);
+  EXPECT_EQ(plan.steps_of_epoch(3), 0);
+  EXPECT_FALSE(plan.ends_epoch(18));
+  EXPECT_TRUE(plan.ends_epoch(19));
+  EXPECT_FALSE(plan.ends_epoch(21));
+  EXPECT_TRUE(plan.ends_epoch(22));
+  EXPECT_EQ(plan.range(22).positions, (PositionRange{200, 100}));
+  EXPECT_EQ(StepPlan(1000, 100, 2, 50).steps(), 20) << "its epochs end it first";
+  EXPECT_EQ(StepPlan(1000, 100, 2).epochs(), 2);
+}
+
 TEST(StepPlan, CoversEveryPositionOfEveryEpochOnce) {
   SplitMix64 random(1);
   for (int i = 0; i < 300; ++i) {

@@ -58,7 +58,7 @@ FinishedMessage finished_message() {
   finished.exposed_allreduce_ms = {4, 5, 6};
   finished.data_wait_ms = {7, 8, 9};
   finished.train_loss = 0.1 + 0.2;
-  finished.eval = EvalMessage{5, 10'000, 0.25, 0.9125};
+  finished.eval = EvalMessage{5, 10'000, 0.25, 0.9125, {}};
   finished.weights_sha256 = "abcd";
   finished.peak_memory_bytes = 17;
   return finished;
@@ -69,8 +69,8 @@ std::vector<WorkerMessage> all_messages() {
   return {start_message(3),
           StopMessage{},
           HelloMessage{"0.1.0"},
-          ProgressMessage{12, 1175, 1, 5, 0.6125, 0.75, 8214.5, 69},
-          EvalMessage{1, 10'000, 0.44, 0.842},
+          ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69},
+          EvalMessage{1, 10'000, 0.44, 0.842, {}},
           finished_message(),
           FailedMessage{"peer lost", "rank 1 is \"gone\"\n", 1}};
 }
@@ -157,18 +157,34 @@ TEST(Protocol, TellsALossThatIsNoNumber) {
   EXPECT_EQ(read.seconds_left, -std::numeric_limits<double>::infinity());
 }
 
+TEST(Protocol, AnEvaluationHasTheFigureOfItsTask) {
+  const EvalMessage images = sent_through(EvalMessage{1, 10, 0.5, 0.25, {}});
+  EXPECT_EQ(images.accuracy, 0.25);
+  EXPECT_FALSE(images.perplexity.has_value());
+  const EvalMessage text = sent_through(EvalMessage{1, 10, 0.5, {}, 1.625});
+  EXPECT_FALSE(text.accuracy.has_value());
+  EXPECT_EQ(text.perplexity, 1.625);
+  const double infinite = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(sent_through(EvalMessage{1, 10, infinite, {}, infinite}).perplexity, infinite);
+  const std::string eval = encode(EvalMessage{1, 10, 0.5, 0.25, {}});
+  EXPECT_EQ(error_of(replaced(eval, ",\"perplexity\":null", "")),
+            "worker message \"eval\": \"perplexity\" is missing");
+  EXPECT_EQ(error_of(replaced(eval, "\"accuracy\":0.25", "\"accuracy\":[]")),
+            "worker message \"eval\": \"accuracy\" is no number");
+}
+
 TEST(Protocol, MendsWordsThatAreNoText) {
   EXPECT_EQ(sent_through(FailedMessage{"io", "\xff!", -1}).message, "\xef\xbf\xbd!");
 }
 
 TEST(Protocol, RefusesAnotherVersion) {
   for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message(1))}) {
-    const std::string other = replaced(encode(message), "\"protocol\":1", "\"protocol\":2,\"more\":0");
+    const std::string other = replaced(encode(message), "\"protocol\":2", "\"protocol\":3,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 2 and this one 1: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 3 and this one 2: use paceline and paceline-worker of "
               "the same "
               "build");
   }

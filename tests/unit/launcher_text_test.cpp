@@ -8,6 +8,7 @@
 
 #include "display.hpp"
 #include "format.hpp"
+#include "import_display.hpp"
 #include "job_size.hpp"
 #include "options.hpp"
 #include "paceline/base/text.hpp"
@@ -20,7 +21,16 @@ namespace {
 using namespace std::chrono_literals;
 
 // Step 43 of the second of five epochs of 100 steps.
-const ProgressMessage middle{143, 500, 2, 5, 0.4121, 0.4381, 8214.4, 21};
+const ProgressMessage middle{.step = 143,
+                             .steps = 500,
+                             .epoch = 2,
+                             .epochs = 5,
+                             .epoch_step = 43,
+                             .epoch_steps = 100,
+                             .loss = 0.4121,
+                             .epoch_loss = 0.4381,
+                             .samples_per_second = 8214.4,
+                             .seconds_left = 21};
 
 TEST(Format, Numbers) {
   EXPECT_EQ(with_commas(0), "0");
@@ -45,10 +55,22 @@ TEST(ProgressBar, FitsAndGivesWay) {
   for (std::size_t width = 0; width <= 200; ++width) EXPECT_LE(progress_bar(middle, width).size(), width);
 }
 
+TEST(ImportBar, FitsAndGivesWay) {
+  const ImportProgress images{"train", 1500, 60000, false};
+  EXPECT_EQ(import_line(images), "train: 1,500 of 60,000 images");
+  EXPECT_EQ(import_bar(images, 79), "train: 1,500 of 60,000 images [..............................]");
+  EXPECT_EQ(import_bar({"test", 3 << 20, 4 << 20, true}, 79),
+            "test: 3.0 MiB of 4.0 MiB [######################........]");
+  EXPECT_EQ(import_bar({"test", 3 << 20, 4 << 20, true}, 36), "test: 3.0 MiB of 4.0 MiB [######...]");
+  EXPECT_EQ(import_line({"learning a vocabulary", 0, 0, true}), "learning a vocabulary");
+  for (std::size_t width = 0; width <= 100; ++width) EXPECT_LE(import_bar(images, width).size(), width);
+  EXPECT_EQ(import_bar({"train", 9, 4, false}, 40), "train: 9 of 4 images [#################]");
+}
+
 TEST(ProgressBar, SurvivesNumbersThatCannotBe) {
   EXPECT_NE(progress_bar({}, 80), "");
   EXPECT_NE(progress_bar({.step = 9, .steps = 3, .epoch = 7, .epochs = 5, .loss = 1e300}, 80), "");
-  EXPECT_EQ(epoch_steps({.step = 500, .steps = 500, .epoch = 5, .epochs = 5}).done, 100);
+  EXPECT_EQ(epoch_steps({.epoch_step = 500, .epoch_steps = 100}).done, 100);
 }
 
 /// A display that writes into pipes, for what it says where there is no terminal.
@@ -74,10 +96,17 @@ TEST_F(DisplayTest, PlainLinesEveryFiveSecondsAndForEachEpoch) {
   Display display(options());
   Instant now{};
   for (int i = 0; i < 100; ++i) display.progress(middle, now += 100ms);  // 10 s: at the start none, then two
-  display.eval({2, 10000, 0.44, 0.842});
+  display.eval({2, 10000, 0.44, 0.842, {}});
   const std::string line =
       "epoch 2/5, step 143 of 500 (43% of the epoch): loss 0.412, 8,214 samples/s, 0:21 left\n";
   EXPECT_EQ(written(), line + "epoch 2/5: train loss 0.438, test loss 0.440, test accuracy 84.2%\n");
+}
+
+TEST_F(DisplayTest, TextHasPerplexityInPlaceOfAccuracy) {
+  Display display(options());
+  display.progress(middle, Instant{});
+  display.eval({2, 10000, 1.5, {}, 4.4817});
+  EXPECT_EQ(written(), "epoch 2/5: train loss 0.438, test loss 1.500, test perplexity 4.48\n");
 }
 
 TEST_F(DisplayTest, EpochsWithoutEvaluationHaveTheirLine) {
@@ -97,7 +126,7 @@ TEST_F(DisplayTest, QuietLeavesTrouble) {
   Display display(quiet);
   display.line("news");
   display.progress(middle, Instant{});
-  display.eval({1, 1, 1, 1});
+  display.eval({1, 1, 1, 1, {}});
   EXPECT_EQ(written(), "");
   display.warning("mind");
   display.error("broken");
@@ -169,19 +198,37 @@ TEST(Summary, ACompletedRunHasEveryFigure) {
   run.samples = 2560;
   run.seconds = 0.5;
   run.step_ms = {1, 2, 3};
-  run.eval = EvalMessage{1, 100, 0.25, 0.5};
+  run.eval = EvalMessage{1, 100, 0.25, 0.5, {}};
   run.weights_sha256 = "abc";
   outcome.finished = run;
   const auto json = nlohmann::json::parse(summary_json({.run_dir = "/r", .ranks = 2}, outcome));
   EXPECT_EQ(json["status"], "completed");
   EXPECT_EQ(json["samples_per_second"], 5120);
   EXPECT_EQ(json["step_ms"]["p99"], 3);
-  EXPECT_EQ(json["eval"]["accuracy"], 0.5);
+  EXPECT_EQ(json["eval"], nlohmann::json::parse(R"({"loss": 0.25, "accuracy": 0.5})"));
   EXPECT_FALSE(json.contains("error"));
   for (const char* key : {"ranks", "generation", "steps", "epochs", "samples", "seconds", "allreduce_ms",
                           "exposed_allreduce_ms", "data_wait_ms", "train_loss", "weights_sha256",
                           "rebalances", "resizes", "repairs", "run_dir", "peak_memory_bytes"})
     EXPECT_TRUE(json.contains(key)) << key;
+}
+
+TEST(Summary, OfTextHasPerplexity) {
+  Outcome outcome;
+  outcome.eval = EvalMessage{1, 100, 0.25, {}, 1.5};
+  const auto json = nlohmann::json::parse(summary_json({.action = "eval"}, outcome));
+  EXPECT_EQ(json["eval"], nlohmann::json::parse(R"({"loss": 0.25, "perplexity": 1.5})"));
+}
+
+TEST(Summary, AJobThatEndsWithinItsFirstEpochCountsStepsAlone) {
+  Outcome outcome;
+  outcome.status = "completed";
+  FinishedMessage run;
+  run.steps = 7;
+  run.samples = 70;
+  run.seconds = 1;
+  outcome.finished = run;
+  EXPECT_EQ(summary_text({}, outcome).substr(0, 43), "completed: 7 steps, 70 samples in 1.0 s (70");
 }
 
 TEST(Summary, AFailedRunSaysWhoAndHowFar) {

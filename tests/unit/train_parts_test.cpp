@@ -1,7 +1,12 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <array>
+#include <limits>
+
 #include "../../worker/src/bucket_layout.hpp"
+#include "../../worker/src/limbs.hpp"
+#include "../../worker/src/optimizer/kernels.hpp"
 #include "paceline/train/models.hpp"
 #include "paceline/train/optimizer.hpp"
 
@@ -36,6 +41,28 @@ TEST(BucketLayout, CoversEveryParameterOnceInReverseOrder) {
   }
 }
 
+TEST(Limbs, AddUpExactlyFor65536Ranks) {
+  constexpr std::uint64_t word = 0xffffffffffffffffU;
+  std::array<float, limb_count> one{};
+  std::array<float, limb_count> sum{};
+  put_limbs(word, one);
+  for (int rank = 0; rank < 65'536; ++rank)
+    for (std::size_t i = 0; i < limb_count; ++i) sum[i] += one[i];
+  EXPECT_EQ(sum_of_limbs(sum), word * 65'536);
+  put_limbs(0x0123456789abcdefU, one);
+  EXPECT_EQ(sum_of_limbs(one), 0x0123456789abcdefU);
+}
+
+TEST(Limbs, WhatIsNoSumOfThemIsNoticed) {
+  std::array<float, limb_count> places{};
+  EXPECT_EQ(sum_of_limbs(places), 0U);
+  for (const float wrong :
+       {-1.0F, 0.5F, 2e7F, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    places[3] = wrong;
+    EXPECT_FALSE(sum_of_limbs(places).has_value()) << wrong;
+  }
+}
+
 /// Our update and LibTorch's, side by side on the same gradients; gives the largest difference.
 template <class TorchOptimizer, class TorchOptions>
 double compare(const OptimizerConfig& config, const TorchOptions& torch_options, double learning_rate) {
@@ -47,9 +74,10 @@ double compare(const OptimizerConfig& config, const TorchOptions& torch_options,
   FlatOptimizer flat(config, ours.size(), {{0, ours.size()}});
   for (int update = 0; update < 5; ++update) {
     theirs.mutable_grad() = torch::randn({elements});
-    const torch::Tensor gradient = theirs.grad();
+    const torch::Tensor gradient = theirs.grad().clone();
     const double squares = flat.apply(ours, {gradient.data_ptr<float>(), ours.size()}, learning_rate);
     EXPECT_NEAR(squares, gradient.to(torch::kDouble).square().sum().item<double>(), 1e-6 * squares);
+    if (config.clip_norm > 0) torch::nn::utils::clip_grad_norm_(theirs, config.clip_norm);
     optimizer.step();
   }
   return (theirs - torch::from_blob(ours.data(), {elements})).abs().max().template item<double>();
@@ -72,6 +100,78 @@ TEST(FlatOptimizer, AdamWIsLibTorchs) {
   config.weight_decay = 0.02;
   const auto theirs = torch::optim::AdamWOptions(0.01).weight_decay(0.02);
   EXPECT_LT((compare<torch::optim::AdamW>(config, theirs, 0.01)), 5e-6);
+}
+
+TEST(FlatOptimizer, ClippingIsLibTorchs) {
+  const double norm = std::sqrt(70003.0);  // about that of the gradients
+  for (const double clip_norm : {0.01 * norm, 0.999 * norm, 2 * norm}) {
+    OptimizerConfig sgd;
+    sgd.momentum = 0.9;
+    sgd.weight_decay = 0.01;
+    sgd.clip_norm = clip_norm;
+    const auto their_sgd = torch::optim::SGDOptions(0.1).momentum(0.9).weight_decay(0.01);
+    EXPECT_LT((compare<torch::optim::SGD>(sgd, their_sgd, 0.1)), 2e-6) << clip_norm;
+    OptimizerConfig adamw;
+    adamw.kind = OptimizerKind::adamw;
+    adamw.weight_decay = 0.02;
+    adamw.clip_norm = clip_norm;
+    const auto their_adamw = torch::optim::AdamWOptions(0.01).weight_decay(0.02);
+    EXPECT_LT((compare<torch::optim::AdamW>(adamw, their_adamw, 0.01)), 5e-6) << clip_norm;
+  }
+}
+
+TEST(FlatOptimizer, WithClippingAGradientThatIsNotFiniteChangesNothing) {
+  OptimizerConfig config;
+  config.momentum = 0.9;
+  config.clip_norm = 1;
+  FlatOptimizer optimizer(config, 100, {});
+  std::vector<float> parameters(100, 1.0F);
+  std::vector<float> gradients(100, 3.0F);
+  gradients[77] = std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(std::isfinite(optimizer.apply(parameters, gradients, 1.0)));
+  EXPECT_EQ(parameters, std::vector<float>(100, 1.0F));
+  EXPECT_EQ(optimizer.updates(), 0);
+  gradients[77] = 3.0F;
+  EXPECT_EQ(optimizer.apply(parameters, gradients, 1.0), 900);
+  EXPECT_NEAR(parameters[0], 1 - 3 / 30.0, 1e-6) << "the momentum is as if nothing had been before";
+}
+
+TEST(FlatOptimizer, HasTheSameBitsOnEveryInstructionSet) {
+  struct State {
+    std::vector<float> parameters, first, second;
+    double squares[3];
+    bool operator==(const State&) const = default;
+  };
+  constexpr std::size_t count = 4096 + 11;
+  const auto run = [](const optimizer::Kernels& kernels) {
+    State state;
+    std::vector<float> gradients;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto x = static_cast<double>(i);
+      state.parameters.push_back(static_cast<float>(std::sin(x)));
+      state.first.push_back(static_cast<float>(std::cos(x) / 7));
+      state.second.push_back(static_cast<float>(1 + std::sin(3 * x)));
+      gradients.push_back(static_cast<float>(std::sin(x * x) / 3));
+    }
+    const optimizer::Coefficients c{0.37F, 0.01F, 0.9F,  0.02F, 0.9F,  0.1F,
+                                    0.99F, 0.01F, 0.03F, 0.7F,  1e-8F, true};
+    const optimizer::Arrays arrays{state.parameters.data(), gradients.data(), state.first.data(),
+                                   state.second.data(), count};
+    state.squares[0] = kernels.squares(gradients.data(), count);
+    state.squares[1] = kernels.sgd(arrays, c);
+    state.squares[2] = kernels.adamw(arrays, c);
+    return state;
+  };
+  const State generic = run(optimizer::generic::kernels());
+  EXPECT_EQ(generic.squares[0], generic.squares[1]);
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx2")) {
+    EXPECT_TRUE(run(optimizer::avx2::kernels()) == generic);
+  }
+  if (__builtin_cpu_supports("avx512f")) {
+    EXPECT_TRUE(run(optimizer::avx512::kernels()) == generic);
+  }
+#endif
 }
 
 TEST(FlatOptimizer, DecaysOnlyItsRanges) {
@@ -113,6 +213,10 @@ TEST(Models, BadRequestsAreSentences) {
       make_model("cnn", {{1, 28, 28}, 10, {{"widht", "3"}}}).error().message.find("no option \"widht\""),
       std::string::npos);
   EXPECT_FALSE(make_model("mlp", {{1, 28, 28}, 10, {{"hidden", "many"}}}).ok());
+  EXPECT_NE(make_model("mlp", {{1, 28, 28}, 10, {{"hidden", "64x"}}})
+                .error()
+                .message.find("model.hidden is \"64x\": it must be a whole number"),
+            std::string::npos);
   EXPECT_FALSE(make_model("cnn", {{784}, 10, {}}).ok());
   EXPECT_EQ(load_plugin("/nowhere/libmine.so", images).error().code, ErrorCode::not_found);
   EXPECT_NE(load_plugin("libtorch_cpu.so", images).error().message.find("./libtorch_cpu.so"),

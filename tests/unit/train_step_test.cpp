@@ -263,6 +263,26 @@ TEST(StepFailures, ALossThatIsNotFiniteIsAnErrorEverywhere) {
     EXPECT_NE(failure.find("loss is not finite at step 0"), std::string::npos) << failure;
 }
 
+TEST(Consumed, IsTheSumModulo2To64OnEveryRank) {
+  // Full limbs, a sum that wraps around, and a rank without a part of the step.
+  const std::vector<std::uint64_t> parts = {0xffffffffffffffffU, 0x0123456789abcdefU, 0x8000000000000001U};
+  expect_all_well(run_ranks({"aab"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::norms);
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    for (std::int64_t step = 0; step < 3; ++step) {
+      StepSpec spec{step, batch_samples, 0.1, 1, false};
+      spec.consumed = parts[static_cast<std::size_t>(rank)] * static_cast<std::uint64_t>(step);
+      const auto outcome = trainer->step(spec, passes_of(step, 12 * rank, rank == 2 ? 0 : 12, 5));
+      if (!outcome.ok()) return outcome.error().message;
+      const std::uint64_t expected = (parts[0] + parts[1] + parts[2]) * static_cast<std::uint64_t>(step);
+      if (outcome->consumed != expected) return concat("step ", step, " gives ", outcome->consumed);
+    }
+    return {};
+  }));
+}
+
 TEST(StepVotes, OneRankThatWantsToStopStopsAllAfterTheSameCommit) {
   expect_all_well(run_ranks({"aab"}, [](Result<Communicator>& communicator, int rank) -> std::string {
     if (!communicator.ok()) return communicator.error().message;

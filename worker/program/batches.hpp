@@ -1,30 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 
-#include "paceline/data/dataset.hpp"
 #include "paceline/data/loader.hpp"
 #include "paceline/job/plan.hpp"
-#include "paceline/train/model.hpp"
 
 namespace paceline {
-
-/// Samples of a dataset as tensors: values in [0, 255] become ((v / 255) - mean) / standard deviation, with
-/// the training set's mean and deviation.
-class TensorMaker {
- public:
-  TensorMaker(const DatasetInfo& samples, double mean, double standard_deviation);
-  /// Samples [begin, begin + count) of `batch`.
-  [[nodiscard]] Batch make(const SampleBatch& batch, std::int64_t begin, std::int64_t count) const;
-
- private:
-  std::vector<std::int64_t> shape_;
-  std::int64_t sample_bytes_;
-  float scale_;
-  float shift_;
-};
 
 /// What every rank of a job cuts steps with.
 struct JobPlan {

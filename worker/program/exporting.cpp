@@ -34,7 +34,7 @@ std::string torchscript_of(Model& model, const InputSpec& input) {
   torch::jit::Module scripted = mirror(model.module(), "__torch__.PacelineModel", unit);
   std::vector<std::int64_t> shape = input.sample_shape;
   shape.insert(shape.begin(), 2);
-  const torch::Tensor example = torch::zeros(shape);
+  const torch::Tensor example = torch::zeros(shape, input.vocabulary > 0 ? torch::kLong : torch::kFloat);
   const auto forward = [&](torch::jit::Stack inputs) -> torch::jit::Stack {
     return {model.forward(inputs.at(0).toTensor())};
   };

@@ -41,13 +41,12 @@ Result<MetricsFile> MetricsFile::create(const std::string& path, const Clock& cl
 }
 
 Status MetricsFile::add(const StepRecord& record) {
-  const nlohmann::ordered_json line = {{"step", record.step},
-                                       {"epoch", record.epoch},
-                                       {"loss", record.loss},
-                                       {"accuracy", record.accuracy},
-                                       {"learning_rate", record.learning_rate},
-                                       {"gradient_norm", record.gradient_norm},
-                                       {"samples_per_second", record.samples_per_second}};
+  nlohmann::ordered_json line = {{"step", record.step}, {"epoch", record.epoch}, {"loss", record.loss}};
+  if (record.accuracy) line["accuracy"] = *record.accuracy;
+  if (record.perplexity) line["perplexity"] = *record.perplexity;
+  line["learning_rate"] = record.learning_rate;
+  line["gradient_norm"] = record.gradient_norm;
+  line["samples_per_second"] = record.samples_per_second;
   pending_ += line.dump();
   pending_ += '\n';
   if (clock_->now() - flushed_ < std::chrono::seconds(1)) return {};

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,8 @@ struct StepRecord {
   std::int64_t step = 0;   ///< from 1: committed steps
   std::int64_t epoch = 0;  ///< from 1
   double loss = 0;
-  double accuracy = 0;
+  std::optional<double> accuracy{};    ///< of images
+  std::optional<double> perplexity{};  ///< of text
   double learning_rate = 0;
   double gradient_norm = 0;
   double samples_per_second = 0;

@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "exporting.hpp"
+#include "inputs.hpp"
 #include "paceline/base/text.hpp"
 #include "setup.hpp"
 #include "training.hpp"
@@ -23,7 +24,7 @@ Result<FinishedMessage> evaluate_run(const StartMessage& start, WorkerChannel& c
   std::optional<TrainedModel> trained;
   const auto open = [&]() -> Status {
     PACELINE_ASSIGN(trained, load_trained_model(start));
-    PACELINE_ASSIGN(dataset, Dataset::open(start.job.data.eval));
+    PACELINE_ASSIGN(dataset, Dataset::open(start.job.data.eval, dataset_options(start.job)));
     return {};
   };
   PACELINE_TRY(all_ready(communicator, open()));

@@ -5,8 +5,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "batches.hpp"
+#include "inputs.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
@@ -14,8 +16,17 @@ namespace {
 
 // Forward only: large enough that the pass's overhead does not count, small enough for the activations.
 constexpr std::int64_t eval_pass_samples = 512;
+constexpr std::int64_t eval_pass_tokens = 8192;
 constexpr std::int64_t eval_grain_samples = 32;
 constexpr std::int64_t most_eval_budget_bytes = std::int64_t{32} << 20;
+
+/// Most samples of one pass.
+std::int64_t eval_micro(const Job& job, const InputSpec& input) {
+  std::int64_t most = eval_pass_samples;
+  if (input.vocabulary > 0)
+    most = std::clamp<std::int64_t>(eval_pass_tokens / input.sample_shape[0], 1, most);
+  return job.batch.micro > 0 ? std::min(job.batch.micro, most) : most;
+}
 
 /// A rank's share of the dataset in passes.
 Loader::Source evaluation_source(PositionRange part, std::int64_t micro) {
@@ -54,12 +65,16 @@ Status all_ready(Communicator& communicator, const Status& own) {
   return own.ok() ? others : own;
 }
 
-InputSpec input_of(const DatasetInfo& info) {
-  return {info.sample_shape, info.classes, info.mean, info.standard_deviation};
+LoaderOptions loader_options(const Job& job) {
+  LoaderOptions options;
+  options.threads = static_cast<int>(job.data.threads);
+  options.read_timeout =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(job.data.read_timeout_s));
+  return options;
 }
 
 Result<std::unique_ptr<Model>> build_model(const Job& job, const InputSpec& input) {
-  const ModelConfig config{input.sample_shape, input.classes, job.model.options};
+  const ModelConfig config{input.sample_shape, input.classes, job.model.options, input.vocabulary};
   torch::manual_seed(static_cast<std::uint64_t>(job.seed));
   if (!job.model.plugin.empty()) return load_plugin(job.model.plugin, config);
   return make_model(job.model.kind, config);
@@ -82,34 +97,36 @@ Result<TrainedModel> load_trained_model(const StartMessage& start) {
 Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, const InputSpec& input,
                                      const Dataset& dataset, const Job& job) {
   const DatasetInfo& info = dataset.info();
-  if (info.sample_shape != input.sample_shape || info.classes != input.classes)
-    return Error{ErrorCode::invalid_argument,
-                 concat("data.eval is not made of the same kind of samples as data.train: ", info.path)};
+  PACELINE_ASSIGN(const InputMaker inputs, InputMaker::for_evaluation(info, input));
   // Ranks without a grain have nothing to do, and still take part in the sum.
   const std::int64_t grains = grain_count(info.samples, eval_grain_samples);
   Shares shares(static_cast<std::size_t>(communicator.size()), 0);
   for (std::int64_t grain = 0; grain < grains; ++grain)
     ++shares[static_cast<std::size_t>(grain % communicator.size())];
   const PositionRange part = rank_range({0, info.samples}, eval_grain_samples, shares, communicator.rank());
-  const std::int64_t micro =
-      job.batch.micro > 0 ? std::min(job.batch.micro, eval_pass_samples) : eval_pass_samples;
-  LoaderOptions options;
-  options.shuffle = false;
+  LoaderOptions options = loader_options(job);
+  options.order.shuffle = false;
   options.budget_bytes = std::min(most_eval_budget_bytes, (job.data.budget_mib << 20) / 4);
   options.prefetch = 2;
-  Loader loader(dataset, options, evaluation_source(part, micro));
-  const TensorMaker tensors(info, input.mean, input.standard_deviation);
+  options.finish = [&inputs](SampleBatch& batch) { return inputs.finish(batch); };
+  Loader loader(dataset, options, evaluation_source(part, eval_micro(job, input)));
+  std::optional<SampleBatch> batch;  // the tensors lie in its memory
   const auto next = [&]() -> Result<Batch> {
-    PACELINE_ASSIGN(const std::optional<SampleBatch> batch, loader.next());
+    PACELINE_ASSIGN(batch, loader.next());
     if (!batch.has_value()) return Batch{};
-    return tensors.make(*batch, 0, batch->request.count);
+    return inputs.tensors(*batch, 0, batch->size());
   };
   auto sums = evaluate(communicator, model, next);
   if (!sums.ok()) {
     communicator.abort(sums.error().message);
     return std::move(sums).error();
   }
-  return EvalMessage{0, sums->samples, sums->loss, sums->accuracy};
+  EvalMessage message{0, sums->samples, sums->loss, {}, {}};
+  if (input.vocabulary > 0)
+    message.perplexity = std::exp(sums->loss);
+  else
+    message.accuracy = sums->accuracy;
+  return message;
 }
 
 std::int64_t peak_memory_bytes() {

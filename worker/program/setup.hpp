@@ -4,6 +4,7 @@
 
 #include "paceline/allreduce.hpp"
 #include "paceline/data/dataset.hpp"
+#include "paceline/data/loader.hpp"
 #include "paceline/job/protocol.hpp"
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
@@ -22,7 +23,8 @@ void configure_process(std::int64_t threads);
 /// instead of leaving the others to wait.
 [[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);
 
-[[nodiscard]] InputSpec input_of(const DatasetInfo& info);
+/// What the job says about every loader; order, budget and what finishes a batch are left to the caller.
+[[nodiscard]] LoaderOptions loader_options(const Job& job);
 /// The job's model with parameters drawn from its seed.
 [[nodiscard]] Result<std::unique_ptr<Model>> build_model(const Job& job, const InputSpec& input);
 /// The model of a run, with its trained weights, ready to evaluate.

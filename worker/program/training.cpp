@@ -1,9 +1,12 @@
 #include "training.hpp"
 
+#include <cmath>
 #include <deque>
 #include <optional>
 
 #include "batches.hpp"
+#include "inputs.hpp"
+#include "journaling.hpp"
 #include "metrics.hpp"
 #include "paceline/base/text.hpp"
 #include "schedule.hpp"
@@ -26,6 +29,7 @@ OptimizerConfig optimizer_config(const OptimizerSpec& spec) {
   config.beta1 = spec.beta1;
   config.beta2 = spec.beta2;
   config.epsilon = spec.epsilon;
+  config.clip_norm = spec.clip_norm;
   return config;
 }
 
@@ -64,15 +68,21 @@ class Training {
 
   /// Everything that this rank needs by itself.
   [[nodiscard]] Status open();
+  /// The journal says how it ended.
   [[nodiscard]] Result<FinishedMessage> run();
 
  private:
   [[nodiscard]] bool leads() const { return start_.rank == 0; }
+  [[nodiscard]] Result<FinishedMessage> train_all();
   [[nodiscard]] Status make_trainer();
-  [[nodiscard]] Result<std::vector<Pass>> load_passes(std::int64_t step);
+  [[nodiscard]] Status share_key();
+  [[nodiscard]] Status start_loader();
+  [[nodiscard]] Result<std::vector<Pass>> load_passes(const StepRange& step, StepSpec& spec);
   [[nodiscard]] Status train_step(std::int64_t step);
   [[nodiscard]] Status record(const StepRange& range, const StepSpec& spec, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
+  [[nodiscard]] Status report(const EvalMessage& eval);
+  [[nodiscard]] Status end_journal(const Result<FinishedMessage>& result);
   [[nodiscard]] Status listen_to_agent();
   [[nodiscard]] Status tell_progress(const StepRange& range, double loss);
   [[nodiscard]] Status agree_on_weights(const std::string& sha256);
@@ -86,18 +96,24 @@ class Training {
   std::optional<Dataset> dataset_;
   std::optional<Dataset> eval_dataset_;
   InputSpec input_;
-  std::optional<TensorMaker> tensors_;
+  std::optional<InputMaker> inputs_;
   std::optional<JobPlan> plan_;
   std::unique_ptr<Model> model_;
   std::optional<Trainer> trainer_;
-  std::unique_ptr<Loader> loader_;
-  std::optional<MetricsFile> metrics_;
+  OrderSpec order_;
+  std::int64_t budget_bytes_ = 0;
+  std::unique_ptr<Loader> loader_;        // after inputs_, which it uses
+  std::optional<SampleBatch> batch_;      // of the current step, whose tensors lie in its memory
+  std::optional<MetricsFile> metrics_;    // rank 0's
+  std::optional<JournalWriter> journal_;  // rank 0's
+  std::uint64_t consumed_key_ = 0;        // from rank 0
 
   bool stop_wanted_ = false;  // by this rank's agent
   bool stopped_ = false;      // agreed by all
   std::int64_t committed_ = 0;
   std::int64_t samples_ = 0;
   Duration trained_{};  // from step to step, evaluation left out
+  Duration waited_{};   // of it, for data
   TimeSeries step_times_, allreduce_times_, exposed_times_, data_waits_;
   Rate rate_;
   Instant told_{};
@@ -107,26 +123,58 @@ class Training {
 };
 
 Status Training::open() {
-  PACELINE_ASSIGN(dataset_, Dataset::open(job_.data.train));
+  const DatasetOptions options = dataset_options(job_);
+  PACELINE_ASSIGN(dataset_, Dataset::open(job_.data.train, options));
   if (!job_.data.eval.empty()) {
-    PACELINE_ASSIGN(eval_dataset_, Dataset::open(job_.data.eval));
+    PACELINE_ASSIGN(eval_dataset_, Dataset::open(job_.data.eval, options));
   }
-  input_ = input_of(dataset_->info());
-  tensors_.emplace(dataset_->info(), input_.mean, input_.standard_deviation);
+  PACELINE_ASSIGN(input_, input_of(dataset_->info(), job_));
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_.size()));
   PACELINE_ASSIGN(model_, build_model(job_, input_));
-  LoaderOptions options;
-  options.seed = static_cast<std::uint64_t>(job_.seed);
-  options.budget_bytes = (job_.data.budget_mib << 20) / 4 * 3;  // the rest is for evaluation
-  loader_ = std::make_unique<Loader>(*dataset_, options, training_source(*plan_, start_.rank));
+  budget_bytes_ = (job_.data.budget_mib << 20) / 4 * 3;  // the rest is for evaluation
+  order_ = shuffled_order(dataset_->info(), static_cast<std::uint64_t>(job_.seed), job_.batch.global,
+                          budget_bytes_);
   if (leads()) {
     PACELINE_ASSIGN(metrics_, MetricsFile::create(concat(start_.run_dir, "/metrics.jsonl"), steady_clock));
+    PACELINE_ASSIGN(OpenJournal opened, open_journal(start_, dataset_->info(), order_, steady_clock));
+    consumed_key_ = opened.key;
+    journal_ = std::move(opened.writer);
   }
   return {};
 }
 
 Result<FinishedMessage> Training::run() {
+  Result<FinishedMessage> result = train_all();
+  const Status ended = end_journal(result);
+  if (result.ok() && !ended.ok()) return ended.error();
+  return result;
+}
+
+Status Training::end_journal(const Result<FinishedMessage>& result) {
+  if (!leads()) return {};
+  if (result.ok()) return journal_->add(JournalEnd{result->status, committed_, ""});
+  return journal_->add(JournalEnd{"failed", committed_, result.error().message});
+}
+
+/// Collective: all ranks hash with the key that stands in the journal.
+Status Training::share_key() {
+  return communicator_.broadcast(&consumed_key_, 1, DataType::i64, 0);
+}
+
+Status Training::start_loader() {
+  PACELINE_ASSIGN(inputs_, InputMaker::for_training(dataset_->info(), input_, job_, consumed_key_));
+  LoaderOptions options = loader_options(job_);
+  options.order = order_;
+  options.budget_bytes = budget_bytes_;
+  options.finish = [this](SampleBatch& batch) { return inputs_->finish(batch); };
+  loader_ = std::make_unique<Loader>(*dataset_, options, training_source(*plan_, start_.rank));
+  return {};
+}
+
+Result<FinishedMessage> Training::train_all() {
   PACELINE_TRY(make_trainer());
+  PACELINE_TRY(share_key());
+  PACELINE_TRY(all_ready(communicator_, start_loader()));
   const std::int64_t per_epoch = plan_->steps.steps_per_epoch();
   for (std::int64_t step = 0; step < plan_->steps.steps() && !stopped_; ++step) {
     PACELINE_TRY(listen_to_agent());
@@ -135,7 +183,7 @@ Result<FinishedMessage> Training::run() {
       communicator_.abort(trained.error().message);  // where the others do not know yet
       return trained.error();
     }
-    if ((step + 1) % per_epoch == 0) PACELINE_TRY(end_epoch(step / per_epoch + 1));
+    if (plan_->steps.ends_epoch(step)) PACELINE_TRY(end_epoch(step / per_epoch + 1));
   }
   return finish();
 }
@@ -153,28 +201,32 @@ Status Training::make_trainer() {
   return {};
 }
 
-Result<std::vector<Pass>> Training::load_passes(std::int64_t step) {
+/// This rank's part of the step, and in `spec` what it consumed.
+Result<std::vector<Pass>> Training::load_passes(const StepRange& step, StepSpec& spec) {
   std::vector<Pass> made;
-  const PositionRange part = plan_->part_of(step, start_.rank);
+  const PositionRange part = plan_->part_of(step.step, start_.rank);
   if (part.count == 0) return made;
-  PACELINE_ASSIGN(const std::optional<SampleBatch> batch, loader_->next());
-  if (!batch.has_value() || batch->request.first != part.first || batch->request.count != part.count)
-    return Error{ErrorCode::internal, concat("the loader is not where step ", step, " is")};
-  for (const PositionRange& range : passes(part, plan_->micro))
-    made.push_back({range.first, tensors_->make(*batch, range.first - part.first, range.count)});
+  PACELINE_ASSIGN(batch_, loader_->next());
+  if (!batch_.has_value() || batch_->request() != LoadRequest{step.epoch, part.first, part.count})
+    return Error{ErrorCode::internal, concat("the loader is not where step ", step.step, " is")};
+  for (const PositionRange& range : passes(part, plan_->micro)) {
+    PACELINE_ASSIGN(Batch tensors, inputs_->tensors(*batch_, range.first - part.first, range.count));
+    made.push_back({range.first, std::move(tensors)});
+  }
+  spec.consumed = batch_->consumed;
   return made;
 }
 
 Status Training::train_step(std::int64_t step) {
   const Instant begin = steady_clock.now();
-  const Duration waited_before = loader_->waited();
+  const Duration waited_before = loader_->figures().blocked;
   const Duration busy_before = communicator_.busy();
-  PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(step));
   const StepRange range = plan_->steps.range(step);
   StepSpec spec;
+  PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(range, spec));
   spec.step = step;
   spec.global_samples = range.positions.count;
-  spec.learning_rate = learning_rate(job_, step, plan_->steps.steps_per_epoch());
+  spec.learning_rate = learning_rate(job_, plan_->steps, step);
   spec.plan_hash = plan_->hash();
   spec.stop = stop_wanted_;
   PACELINE_ASSIGN(const StepOutcome outcome, trainer_->step(spec, passes_of_step));
@@ -184,7 +236,9 @@ Status Training::train_step(std::int64_t step) {
   step_times_.add(took);
   exposed_times_.add(outcome.exposed);
   allreduce_times_.add(communicator_.busy() - busy_before);
-  data_waits_.add(loader_->waited() - waited_before);
+  const Duration waited = loader_->figures().blocked - waited_before;
+  data_waits_.add(waited);
+  waited_ += waited;
   return record(range, spec, outcome);
 }
 
@@ -196,13 +250,25 @@ Status Training::record(const StepRange& range, const StepSpec& spec, const Step
   epoch_samples_ += range.positions.count;
   rate_.add(trained_, range.positions.count);
   if (!leads()) return {};
-  PACELINE_TRY(metrics_->add({committed_, range.epoch + 1, outcome.loss, outcome.accuracy, spec.learning_rate,
-                              outcome.gradient_norm, rate_.per_second()}));
+  PACELINE_TRY(journal_->add(JournalStep{committed_, range.epoch + 1, range.positions.first,
+                                         range.positions.count, outcome.consumed}));
+  StepRecord line;
+  line.step = committed_;
+  line.epoch = range.epoch + 1;
+  line.loss = outcome.loss;
+  if (input_.vocabulary > 0)
+    line.perplexity = std::exp(outcome.loss);
+  else
+    line.accuracy = outcome.accuracy;
+  line.learning_rate = spec.learning_rate;
+  line.gradient_norm = outcome.gradient_norm;
+  line.samples_per_second = rate_.per_second();
+  PACELINE_TRY(metrics_->add(line));
   return tell_progress(range, outcome.loss);
 }
 
 Status Training::tell_progress(const StepRange& range, double loss) {
-  const bool epoch_ends = committed_ % plan_->steps.steps_per_epoch() == 0;
+  const bool epoch_ends = plan_->steps.ends_epoch(range.step);
   const Instant now = steady_clock.now();
   if (!epoch_ends && now - told_ < progress_interval) return {};
   told_ = now;
@@ -210,7 +276,9 @@ Status Training::tell_progress(const StepRange& range, double loss) {
   progress.step = committed_;
   progress.steps = plan_->steps.steps();
   progress.epoch = range.epoch + 1;
-  progress.epochs = job_.epochs;
+  progress.epochs = plan_->steps.epochs();
+  progress.epoch_step = committed_ - range.epoch * plan_->steps.steps_per_epoch();
+  progress.epoch_steps = plan_->steps.steps_of_epoch(range.epoch);
   progress.loss = loss;
   progress.epoch_loss = epoch_loss_ / static_cast<double>(epoch_samples_);
   progress.samples_per_second = rate_.per_second();
@@ -221,19 +289,25 @@ Status Training::tell_progress(const StepRange& range, double loss) {
 
 /// `epoch` from 1. Keeps the last epoch's mean loss and evaluates where the job asks for it.
 Status Training::end_epoch(std::int64_t epoch) {
-  const bool last = epoch == job_.epochs || stopped_;
+  const bool last = epoch == plan_->steps.epochs() || stopped_;
   const bool due = last || (job_.eval_every > 0 && epoch % job_.eval_every == 0);
+  if (leads()) PACELINE_TRY(journal_->add(JournalEpoch{epoch, committed_, epoch_samples_}));
   if (eval_dataset_.has_value() && due) {
     trainer_->prepare_evaluation();
     PACELINE_ASSIGN(eval_, evaluate_dataset(communicator_, *model_, input_, *eval_dataset_, job_));
     eval_->epoch = epoch;
-    if (leads()) PACELINE_TRY(channel_.send(*eval_));
+    if (leads()) PACELINE_TRY(report(*eval_));
   }
   if (!last) {
     epoch_loss_ = 0;
     epoch_samples_ = 0;
   }
   return {};
+}
+
+Status Training::report(const EvalMessage& eval) {
+  PACELINE_TRY(journal_->add(JournalEvaluation{eval.epoch, eval.samples, eval.loss, eval.accuracy}));
+  return channel_.send(eval);
 }
 
 Status Training::listen_to_agent() {
@@ -270,6 +344,7 @@ Result<FinishedMessage> Training::finish() {
   finished.allreduce_ms = allreduce_times_.percentiles_ms();
   finished.exposed_allreduce_ms = exposed_times_.percentiles_ms();
   finished.data_wait_ms = data_waits_.percentiles_ms();
+  finished.data_wait_share = trained_ > Duration::zero() ? to_seconds(waited_) / to_seconds(trained_) : 0;
   finished.train_loss = epoch_samples_ > 0 ? epoch_loss_ / static_cast<double>(epoch_samples_) : 0;
   finished.eval = eval_;
   finished.peak_memory_bytes = peak_memory_bytes();

@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -89,6 +90,18 @@ Status load_from(std::string_view file, std::vector<NamedWeight>& weights) {
   return {};
 }
 
+/// Whether inputs can be made by this; what is asserted elsewhere is bytes from outside here.
+bool is_possible(const InputSpec& input) {
+  const std::vector<std::int64_t>& shape = input.sample_shape;
+  if (shape.empty() || std::ranges::any_of(shape, [](std::int64_t extent) { return extent < 1; }))
+    return false;
+  if (input.vocabulary != 0) return input.vocabulary > 0 && shape.size() == 1;
+  const std::size_t channels = shape.size() > 1 ? static_cast<std::size_t>(shape[0]) : 1;
+  return (input.mean.size() == 1 || input.mean.size() == channels) &&
+         input.standard_deviation.size() == input.mean.size() &&
+         std::ranges::all_of(input.standard_deviation, [](double deviation) { return deviation > 0; });
+}
+
 Result<InputSpec> input_spec_from(std::string_view file) {
   PACELINE_ASSIGN(const Parts parts, split_file(file));
   try {
@@ -97,8 +110,11 @@ Result<InputSpec> input_spec_from(std::string_view file) {
     InputSpec input;
     input.sample_shape = values.at("sample_shape").get<std::vector<std::int64_t>>();
     input.classes = values.at("classes").get<std::int64_t>();
-    input.mean = values.at("mean").get<double>();
-    input.standard_deviation = values.at("standard_deviation").get<double>();
+    input.mean = values.at("mean").get<std::vector<double>>();
+    input.standard_deviation = values.at("standard_deviation").get<std::vector<double>>();
+    input.vocabulary = values.at("vocabulary").get<std::int64_t>();
+    if (!is_possible(input))
+      return Error{ErrorCode::corrupt, "what it says its model takes in cannot be: it is damaged"};
     return input;
   } catch (const json::exception&) {
     return Error{ErrorCode::corrupt,
@@ -137,7 +153,8 @@ Status save_safetensors(const std::string& path, const std::vector<NamedWeight>&
   const ordered_json spec = {{"sample_shape", input.sample_shape},
                              {"classes", input.classes},
                              {"mean", input.mean},
-                             {"standard_deviation", input.standard_deviation}};
+                             {"standard_deviation", input.standard_deviation},
+                             {"vocabulary", input.vocabulary}};
   ordered_json header = ordered_json::object();
   header["__metadata__"] = {{"paceline", spec.dump()}};  // the format allows strings only
   std::string data;

@@ -24,10 +24,11 @@ struct NamedWeight {
 
 /// What a model takes in: kept with its weights, so that they can be used without the data they came from.
 struct InputSpec {
-  std::vector<std::int64_t> sample_shape;
-  std::int64_t classes = 0;
-  double mean = 0;  ///< inputs are ((value / 255) - mean) / standard_deviation
-  double standard_deviation = 1;
+  std::vector<std::int64_t> sample_shape;  ///< of text {context}
+  std::int64_t classes = 0;                ///< of images
+  std::vector<double> mean;                ///< of images, by channel: ((value / 255) - mean) / deviation
+  std::vector<double> standard_deviation;
+  std::int64_t vocabulary = 0;  ///< of text; 0: samples are images
 };
 
 /// Writes the safetensors format (a JSON header with offsets, then the raw values), atomically. `input` is

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "gpt.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
@@ -134,6 +135,7 @@ class ResNetModel final : public Model {
 
 struct Kind {
   std::string name;
+  bool of_text;
   std::vector<std::string> options;
   std::unique_ptr<Model> (*make)(const ModelConfig&);
 };
@@ -145,7 +147,10 @@ std::unique_ptr<Model> make(const ModelConfig& config) {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
-      {"cnn", {}, make<Cnn>}, {"mlp", {"hidden"}, make<Mlp>}, {"resnet18", {"width"}, make<ResNetModel>}};
+      {"cnn", false, {}, make<Cnn>},
+      {"mlp", false, {"hidden"}, make<Mlp>},
+      {"resnet18", false, {"width"}, make<ResNetModel>},
+      {"gpt", true, {"layers", "heads", "width", "context", "dropout", "tied_embeddings"}, make_gpt}};
   return all;
 }
 
@@ -160,6 +165,11 @@ std::vector<std::string> built_in_models() {
 Result<std::unique_ptr<Model>> make_model(const std::string& name, const ModelConfig& config) {
   for (const Kind& kind : kinds()) {
     if (kind.name != name) continue;
+    const bool is_text = config.vocabulary > 0 && config.sample_shape.size() == 1;
+    if (kind.of_text != is_text)
+      return Error{ErrorCode::invalid_argument,
+                   concat("the model ", name, " takes ", kind.of_text ? "text" : "images",
+                          ", and the samples are ", is_text ? "text" : "images")};
     for (const auto& [option, value] : config.options)
       if (std::ranges::find(kind.options, option) == kind.options.end())
         return Error{ErrorCode::invalid_argument,

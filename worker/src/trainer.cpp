@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "gradients.hpp"
+#include "limbs.hpp"
 #include "memory_format.hpp"
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
@@ -14,8 +15,15 @@ namespace {
 
 const SteadyClock steady_clock;
 
-// What the tail begins with, each divided by the global sample count; normalisation statistics follow.
-enum Figure : std::size_t { loss_figure, correct_figure, sample_figure, figures };
+// What the tail begins with: figures, each divided by the global sample count, then the limbs of what was
+// consumed. Normalisation statistics follow.
+enum Figure : std::size_t {
+  loss_figure,
+  correct_figure,
+  sample_figure,
+  consumed_figure,
+  figures = consumed_figure + limb_count
+};
 
 struct NamedTensor {
   std::string name;
@@ -162,6 +170,7 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
 }
 
 Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes) {
+  put_limbs(spec.consumed, gradients_->tail().subspan<consumed_figure, limb_count>());
   try {
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
@@ -216,18 +225,26 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
     return Error{ErrorCode::mismatch, concat("step ", spec.step, ": the ranks together had ",
                                              tail[sample_figure] * static_cast<float>(spec.global_samples),
                                              " samples where the step has ", spec.global_samples)};
+  const auto consumed = sum_of_limbs(tail.subspan<consumed_figure, limb_count>());
+  if (!consumed.has_value())
+    return Error{ErrorCode::internal,
+                 concat("step ", spec.step, ": figures that are whole numbers were not summed exactly")};
+  outcome.consumed = *consumed;
   if (!std::isfinite(outcome.loss))
     return Error{ErrorCode::invalid_argument,
                  concat("the loss is not finite at step ", spec.step,
-                        ": lower optimizer.learning_rate or lengthen schedule.warmup_epochs")};
+                        ": lower optimizer.learning_rate or lengthen the schedule's warm-up")};
   const std::size_t elements = gradients_->layout().tail;
   const double squares = optimizer_.front().apply({flat_parameters_.data_ptr<float>(), elements},
                                                   gradients_->all().first(elements), spec.learning_rate);
   outcome.gradient_norm = std::sqrt(squares);
-  if (!std::isfinite(squares))
+  if (!std::isfinite(squares)) {
+    const bool applied = options_.optimizer.clip_norm == 0;
     return Error{ErrorCode::invalid_argument,
                  concat("a gradient is not finite at step ", spec.step,
-                        ", so the weights are not either: lower optimizer.learning_rate")};
+                        applied ? ", so the weights are not either" : "; the weights are as they were",
+                        ": lower optimizer.learning_rate")};
+  }
   normalization_.commit(tail.subspan(figures, normalization_.elements()));
   return outcome;
 }
@@ -268,7 +285,7 @@ int Trainer::buckets() const noexcept {
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,
                             const std::function<Result<Batch>()>& next) {
-  double sums[3] = {};  // loss, correct, samples: whole numbers but for the loss, exact in f64
+  double sums[3] = {};  // loss, correct, samples
   try {
     const torch::NoGradGuard no_grad;
     const torch::MemoryFormat images = image_format(model.module());
@@ -277,7 +294,7 @@ Result<Evaluation> evaluate(Communicator& communicator, Model& model,
       if (!batch.inputs.defined()) break;
       const Outcome outcome = model.loss({in_format(batch.inputs, images), batch.targets});
       sums[0] += outcome.loss.item<double>();
-      sums[1] += static_cast<double>(outcome.correct);
+      sums[1] += outcome.correct;
       sums[2] += static_cast<double>(batch.inputs.size(0));
     }
   } catch (const std::exception& exception) {

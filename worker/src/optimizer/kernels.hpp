@@ -6,6 +6,7 @@ namespace paceline::optimizer {
 
 /// All that an update of one piece needs, in f32: computed once in f64 by the caller.
 struct Coefficients {
+  float gradient_scale;  ///< on every gradient, before anything else
   float learning_rate;
   float momentum;
   float weight_decay;
@@ -27,6 +28,8 @@ struct Arrays {
 };
 
 struct Kernels {
+  /// The sum of squares alone, in the order in which an update adds it up.
+  double (*squares)(const float* values, size_t count);
   double (*sgd)(const Arrays&, const Coefficients&);
   double (*adamw)(const Arrays&, const Coefficients&);
 };

@@ -20,6 +20,21 @@ optimizer::Kernels widest_kernels() {
 // Long pieces are updated block by block, and the blocks' sums of squares added in f64.
 constexpr std::size_t block_elements = 65536;
 
+const optimizer::Kernels& kernels() {
+  static const optimizer::Kernels widest = widest_kernels();
+  return widest;
+}
+
+double sum_of_squares(std::span<const float> values) {
+  double squares = 0;
+  for (std::size_t begin = 0; begin < values.size(); begin += block_elements)
+    squares += kernels().squares(values.data() + begin, std::min(block_elements, values.size() - begin));
+  return squares;
+}
+
+// As torch::nn::utils::clip_grad_norm_ has it: keeps the division away from zero.
+constexpr double clip_epsilon = 1e-6;
+
 }  // namespace
 
 FlatOptimizer::FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed)
@@ -40,10 +55,20 @@ double FlatOptimizer::apply(std::span<float> parameters, std::span<const float> 
                             double learning_rate) {
   PACELINE_ASSERT(parameters.size() == momentum_.size() && gradients.size() == momentum_.size(),
                   "all arrays have the same places");
-  static const optimizer::Kernels kernels = widest_kernels();
+  if (config_.clip_norm == 0) return update(parameters, gradients, learning_rate, 1);
+  const double squares = sum_of_squares(gradients);
+  if (!std::isfinite(squares)) return squares;
+  update(parameters, gradients, learning_rate,
+         std::min(1.0, config_.clip_norm / (std::sqrt(squares) + clip_epsilon)));
+  return squares;
+}
+
+double FlatOptimizer::update(std::span<float> parameters, std::span<const float> gradients,
+                             double learning_rate, double gradient_scale) {
   ++updates_;
   const double t = static_cast<double>(updates_);
   optimizer::Coefficients c{};
+  c.gradient_scale = static_cast<float>(gradient_scale);
   c.learning_rate = static_cast<float>(learning_rate);
   c.momentum = static_cast<float>(config_.momentum);
   c.nesterov = config_.nesterov;
@@ -62,7 +87,7 @@ double FlatOptimizer::apply(std::span<float> parameters, std::span<const float> 
                                      momentum_.data() + begin,
                                      second_moment_.empty() ? nullptr : second_moment_.data() + begin,
                                      std::min(block_elements, piece.range.end - begin)};
-      squares += config_.kind == OptimizerKind::sgd ? kernels.sgd(arrays, c) : kernels.adamw(arrays, c);
+      squares += config_.kind == OptimizerKind::sgd ? kernels().sgd(arrays, c) : kernels().adamw(arrays, c);
     }
   }
   return squares;

@@ -35,6 +35,16 @@ template <class... Parts>
 /// Lower-case hexadecimal of a byte string.
 [[nodiscard]] std::string to_hex(std::span<const std::byte> bytes);
 
+/// Bytes of the UTF-8 sequence that `text` starts with; 0 where it starts with none (overlong forms,
+/// surrogates and an empty text included).
+[[nodiscard]] std::size_t utf8_length(std::string_view text) noexcept;
+[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
+
+/// A name from outside, for a message: as it is where it is plain, else in double quotes with everything
+/// escaped that would disturb a terminal or make the sentence hard to read: a path with a line break is
+/// "a\nb".
+[[nodiscard]] std::string shown(std::string_view name);
+
 /// An environment variable, or nothing where it is unset or empty.
 [[nodiscard]] std::optional<std::string> environment(const char* name);
 

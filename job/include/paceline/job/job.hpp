@@ -16,12 +16,32 @@ struct DataSpec {
   std::string train;              ///< dataset folder, required
   std::string eval;               ///< dataset folder; empty: no evaluation
   std::string import_kind;        ///< `import:` makes the folders above on first use; empty: never
-  std::string import_source;      ///< `source:` folder for that import; empty: the kind's own place
+  std::string import_source;      ///< `source:` file or folder for that import; empty: the kind's own place
+  std::string storage;            ///< of that import; empty: what suits the kind
+  std::string size;               ///< of that import: ROWSxCOLUMNS of images; empty: as they are
+  std::string tokenizer;          ///< of that import: of text; empty: bytes
   std::int64_t budget_mib = 256;  ///< memory of one rank's loader: cached chunks and prefetched batches
+  std::int64_t threads = 1;       ///< of one rank's loader: they read, check, decode and augment
+  double read_timeout_s = 60;     ///< a read that takes longer ends the job
 };
 
+/// What training makes of images at random, seeded per sample; evaluation takes their centre.
+struct AugmentSpec {
+  std::int64_t crop = 0;     ///< side of the square that is cut out; 0: all of the image
+  std::int64_t padding = 0;  ///< width of a black border around the image, before cutting
+  bool flip = false;         ///< mirror every second image
+};
+
+/// What a job learns, and so what its samples are.
+inline constexpr std::string_view image_classification = "image-classification";
+inline constexpr std::string_view language_modelling = "language-modelling";
+
 /// The models that come with Paceline; the worker builds exactly these.
-inline constexpr std::array<std::string_view, 3> model_kinds = {"cnn", "mlp", "resnet18"};
+inline constexpr std::array<std::string_view, 4> model_kinds = {"cnn", "mlp", "resnet18", "gpt"};
+/// The task that one of model_kinds is made for.
+[[nodiscard]] constexpr std::string_view task_of_model(std::string_view kind) {
+  return kind == "gpt" ? language_modelling : image_classification;
+}
 
 /// Either a built-in kind or a plugin, with options that the model itself understands.
 struct ModelSpec {
@@ -40,12 +60,14 @@ struct OptimizerSpec {
   double beta1 = 0.9;                   ///< adamw
   double beta2 = 0.999;                 ///< adamw
   double epsilon = 1e-8;                ///< adamw
+  double clip_norm = 0.0;               ///< longest gradient that is applied as it is; 0: any
 };
 
 /// Factor on the learning rate as a function of the step.
 struct ScheduleSpec {
   std::string kind = "constant";  ///< constant, cosine, step
   double warmup_epochs = 0.0;     ///< linear from 0 to 1 over these, before the schedule proper
+  std::int64_t warmup_steps = 0;  ///< the same in steps, instead of warmup_epochs
   double final_factor = 0.0;      ///< cosine: the factor at the last step
   std::int64_t step_epochs = 1;   ///< step: the factor is multiplied by `gamma` every so many epochs
   double gamma = 0.1;             ///< step
@@ -66,18 +88,24 @@ struct RanksSpec {
 struct Job {
   std::string name;
   DataSpec data;
-  std::string task = "image-classification";
+  std::string task{image_classification};
+  AugmentSpec augment;
   ModelSpec model;
   OptimizerSpec optimizer;
   ScheduleSpec schedule;
   BatchSpec batch;
   std::int64_t epochs = 0;  ///< required
+  std::int64_t steps = 0;   ///< the job ends after so many steps, if its epochs have not ended it; 0: they do
   RanksSpec ranks;
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;
   bool reproducible = false;  ///< refused by this version
 };
+
+/// Tokens that one sample of this job predicts: the option `context` of its model. 0 where samples are
+/// images.
+[[nodiscard]] std::int64_t tokens_per_sample(const Job& job);
 
 /// A `--set key=value`: key is a dotted path (`optimizer.learning_rate`), value is YAML.
 struct JobOverride {

@@ -22,21 +22,30 @@ struct StepRange {
   PositionRange positions;
 };
 
-/// Cuts the job's epochs into steps. The last step of an epoch is short where the batch does not divide it.
+/// Cuts the job's epochs into steps. The last step of an epoch is short where the batch does not divide it,
+/// and the last epoch where the job ends earlier.
 class StepPlan {
  public:
-  /// All arguments positive.
-  StepPlan(std::int64_t samples_per_epoch, std::int64_t global_batch, std::int64_t epochs);
+  /// The first three positive. `most_steps`: the job ends after so many; 0: after its epochs.
+  StepPlan(std::int64_t samples_per_epoch, std::int64_t global_batch, std::int64_t epochs,
+           std::int64_t most_steps = 0);
+  /// Of a whole epoch.
   [[nodiscard]] std::int64_t steps_per_epoch() const noexcept { return steps_per_epoch_; }
-  [[nodiscard]] std::int64_t steps() const noexcept { return steps_per_epoch_ * epochs_; }
+  [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Epochs that are begun.
+  [[nodiscard]] std::int64_t epochs() const noexcept;
+  /// Steps of `epoch` (from 0) that belong to the job.
+  [[nodiscard]] std::int64_t steps_of_epoch(std::int64_t epoch) const noexcept;
+  /// Whether `step` is the last of its epoch, or of the job.
+  [[nodiscard]] bool ends_epoch(std::int64_t step) const noexcept;
   /// `step` in [0, steps()).
   [[nodiscard]] StepRange range(std::int64_t step) const;
 
  private:
   std::int64_t samples_per_epoch_;
   std::int64_t global_batch_;
-  std::int64_t epochs_;
   std::int64_t steps_per_epoch_;
+  std::int64_t steps_;
 };
 
 /// Grains per full step for each rank; the list of all shares.

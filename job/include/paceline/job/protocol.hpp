@@ -15,7 +15,7 @@ namespace paceline {
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 1;
+inline constexpr int worker_protocol_version = 2;
 inline constexpr int worker_channel_fd = 3;
 inline constexpr int worker_listener_fd = 4;  ///< rank 0's listening socket, where StartMessage says so
 
@@ -58,6 +58,8 @@ struct ProgressMessage {
   std::int64_t steps = 0;  ///< in the whole job
   std::int64_t epoch = 0;  ///< from 1
   std::int64_t epochs = 0;
+  std::int64_t epoch_step = 0;    ///< committed steps of this epoch
+  std::int64_t epoch_steps = 0;   ///< of this epoch; fewer than of others where the job ends within it
   double loss = 0;                ///< mean over the last committed step
   double epoch_loss = 0;          ///< mean over the samples of this epoch so far
   double samples_per_second = 0;  ///< over the last second or so, all ranks
@@ -68,8 +70,9 @@ struct ProgressMessage {
 struct EvalMessage {
   std::int64_t epoch = 0;  ///< from 1: epochs trained
   std::int64_t samples = 0;
-  double loss = 0;      ///< mean over the dataset
-  double accuracy = 0;  ///< fraction
+  double loss = 0;                   ///< mean over the dataset; of text nats per token
+  std::optional<double> accuracy;    ///< of images: the fraction that was classified right
+  std::optional<double> perplexity;  ///< of text: exp(loss)
 };
 
 struct Percentiles {
@@ -82,6 +85,7 @@ struct FinishedMessage {
   std::int64_t steps = 0, epochs = 0, samples = 0;
   double seconds = 0;  ///< first step to last commit, evaluation left out
   Percentiles step_ms, allreduce_ms, exposed_allreduce_ms, data_wait_ms;
+  double data_wait_share = 0;       ///< of `seconds`, in which the rank waited for samples
   double train_loss = 0;            ///< mean over the last epoch
   std::optional<EvalMessage> eval;  ///< the last one
   std::string weights_sha256;

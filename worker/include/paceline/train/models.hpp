@@ -9,7 +9,7 @@
 
 namespace paceline {
 
-/// The networks that come with Paceline: cnn, mlp, resnet18.
+/// The networks that come with Paceline: cnn, mlp, resnet18 for images, gpt for text.
 [[nodiscard]] std::vector<std::string> built_in_models();
 
 /// A built-in model with freshly initialised parameters, drawn from torch's default generator.

@@ -18,11 +18,13 @@ struct OptimizerConfig {
   double beta1 = 0.9;                   ///< adamw
   double beta2 = 0.999;                 ///< adamw
   double epsilon = 1e-8;                ///< adamw
+  double clip_norm = 0;                 ///< gradients of a larger norm are scaled down to it; 0: never
 };
 
 /// SGD with momentum (Sutskever et al. 2013, in PyTorch's form) or AdamW (Loshchilov and Hutter 2019) on flat
 /// memory: parameters, gradients and state are arrays with the same places, and an update is one pass over
-/// them. The same bits on every instruction set. One thread.
+/// them; clipping takes one more over the gradients, for their norm. The same bits on every instruction set.
+/// One thread.
 class FlatOptimizer {
  public:
   /// `elements` places in all. Those in a range of `decayed` have weight decay.
@@ -32,13 +34,17 @@ class FlatOptimizer {
   };
   FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed);
 
-  /// One update; gives the sum of squares of the gradients, added up in a fixed order.
+  /// One update; gives the sum of squares of the gradients before clipping, added up in a fixed order. With
+  /// clipping a sum that is not finite leaves everything as it was.
   double apply(std::span<float> parameters, std::span<const float> gradients, double learning_rate);
 
   /// Updates applied so far.
   [[nodiscard]] std::int64_t updates() const noexcept { return updates_; }
 
  private:
+  double update(std::span<float> parameters, std::span<const float> gradients, double learning_rate,
+                double gradient_scale);
+
   struct Piece {
     Range range;
     bool decayed = false;

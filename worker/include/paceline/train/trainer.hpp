@@ -38,15 +38,18 @@ struct StepSpec {
   double learning_rate = 0;
   std::uint64_t plan_hash = 0;  ///< of how the step was cut; ranks with different ones are an error
   bool stop = false;            ///< this rank wants to leave after this step
+  std::uint64_t consumed = 0;   ///< hash of the samples in this rank's passes, see StepOutcome
 };
 
 /// The same on every rank, times apart.
 struct StepOutcome {
   double loss = 0;           ///< mean over the global batch
-  double accuracy = 0;       ///< fraction
-  double gradient_norm = 0;  ///< of the mean loss's gradient, over all parameters
+  double accuracy = 0;       ///< fraction; of text of the tokens
+  double gradient_norm = 0;  ///< of the mean loss's gradient, over all parameters, before clipping
   bool stop = false;         ///< some rank wants to leave
   Duration exposed{};        ///< of the reduction: waiting after backward had ended, commit included
+  /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
+  std::uint64_t consumed = 0;
 };
 
 /// A model, its gradients in buckets that the ranks of a node share, and the optimizer on flat memory.
@@ -82,7 +85,7 @@ class Trainer {
 /// Sums over a dataset, all ranks together.
 struct Evaluation {
   double loss = 0;      ///< mean per sample
-  double accuracy = 0;  ///< fraction
+  double accuracy = 0;  ///< fraction; of text of the tokens
   std::int64_t samples = 0;
 };
 

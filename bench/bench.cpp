@@ -3,6 +3,8 @@
 #include <iostream>
 
 #include "allreduce/run.hpp"
+#include "data/options.hpp"
+#include "data/run.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
@@ -11,12 +13,28 @@ namespace {
 constexpr const char* help =
     "Measures parts of Paceline beside their limits and other libraries (docs/benchmarks.md).\n"
     "Usage: paceline bench allreduce [OPTIONS]\n"
+    "       paceline bench data [OPTIONS] DIR...\n"
     "\n"
-    "  allreduce  sums over ranks; `paceline bench allreduce --help` shows its options\n";
+    "  allreduce  sums over ranks\n"
+    "  data       loading samples from datasets\n"
+    "\n"
+    "`paceline bench allreduce --help` shows its options.\n";
 
 int complain(const std::string& text) {
   std::cerr << "paceline: " << text << "\n";
   return 2;
+}
+
+/// A request for help is an error whose message is the help.
+int refuse(const Error& error) {
+  if (error.code != ErrorCode::aborted) return complain(error.message);
+  std::cout << error.message;
+  return 0;
+}
+
+int run_data_arguments(std::vector<std::string> arguments) {
+  const Result<DataOptions> options = parse_data(std::move(arguments));
+  return options.ok() ? run_data(*options) : refuse(options.error());
 }
 
 }  // namespace
@@ -29,15 +47,13 @@ int run(std::span<const std::string> arguments) {
   }
   const auto rest = arguments.subspan(arguments.empty() ? 0 : 1);
   if (what == "rank") return run_rank({rest.begin(), rest.end()});  // only for `bench allreduce` itself
+  if (what == "data") return run_data_arguments({rest.begin(), rest.end()});
   if (what != "allreduce")
     return complain(
         concat(what.empty() ? "say what to measure" : concat("there is nothing to measure called ", what),
                ": `paceline bench --help` shows what there is"));
   const Result<AllreduceOptions> options = parse_allreduce({rest.begin(), rest.end()});
-  if (options.ok()) return run_allreduce(*options);
-  if (options.error().code != ErrorCode::aborted) return complain(options.error().message);
-  std::cout << options.error().message;
-  return 0;
+  return options.ok() ? run_allreduce(*options) : refuse(options.error());
 }
 
 }  // namespace paceline::bench

@@ -17,8 +17,8 @@ namespace paceline {
 /// number, big-endian 32-bit sizes, and the bytes.
 class IdxFile {
  public:
-  /// Reads the header. `dimensions` is how many sizes there must be.
-  [[nodiscard]] static Result<IdxFile> open(const std::string& path, int dimensions);
+  /// Reads the header, which must have from `least` to `most` sizes.
+  [[nodiscard]] static Result<IdxFile> open(const std::string& path, int least, int most);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] const std::vector<std::int64_t>& sizes() const noexcept { return sizes_; }

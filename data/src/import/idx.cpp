@@ -13,7 +13,7 @@ namespace paceline {
 namespace {
 
 Error bad_idx(const std::string& path, std::string_view what) {
-  return {ErrorCode::corrupt, concat(path, ": ", what, "; get the file again")};
+  return {ErrorCode::corrupt, concat(shown(path), ": ", what, "; get the file again")};
 }
 
 std::uint32_t big_endian(const std::byte* bytes) {
@@ -36,7 +36,7 @@ Result<std::size_t> IdxFile::read_some(std::span<std::byte> into) {
     const int got = ::gzread(file_.get(), into.data() + done, ask);
     int code = Z_OK;
     const char* text = ::gzerror(file_.get(), &code);
-    if (code == Z_ERRNO) return system_error(concat("cannot read ", path_));
+    if (code == Z_ERRNO) return system_error(concat("cannot read ", shown(path_)));
     if (code == Z_BUF_ERROR) return bad_idx(path_, "its gzip stream is truncated");
     if (got < 0) return bad_idx(path_, concat("its gzip stream is damaged (", text, ")"));
     if (got == 0) break;
@@ -45,23 +45,25 @@ Result<std::size_t> IdxFile::read_some(std::span<std::byte> into) {
   return done;
 }
 
-Result<IdxFile> IdxFile::open(const std::string& path, int dimensions) {
+Result<IdxFile> IdxFile::open(const std::string& path, int least, int most) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return system_error(concat("cannot open ", path));
+  if (::stat(path.c_str(), &status) != 0) return system_error(concat("cannot open ", shown(path)));
   if (!S_ISREG(status.st_mode))
-    return Error{ErrorCode::invalid_argument, concat(path, " is not a regular file")};
+    return Error{ErrorCode::invalid_argument, concat(shown(path), " is not a regular file")};
   IdxFile idx(path);
   idx.file_.reset(::gzopen(path.c_str(), "rbe"));
-  if (idx.file_ == nullptr) return system_error(concat("cannot open ", path));
+  if (idx.file_ == nullptr) return system_error(concat("cannot open ", shown(path)));
   ::gzbuffer(idx.file_.get(), 1U << 18);
 
   std::array<std::byte, 4> magic{};
   PACELINE_ASSIGN(const std::size_t got, idx.read_some(magic));
-  const std::uint32_t expected = 0x800U + static_cast<std::uint32_t>(dimensions);
-  if (got < magic.size() || big_endian(magic.data()) != expected)
-    return bad_idx(path, concat("it starts with 0x", to_hex(std::span(magic).first(got)),
-                                ", and an IDX file of bytes with ", dimensions, " dimensions with 0x0000080",
-                                dimensions));
+  const std::uint32_t number = got < magic.size() ? 0 : big_endian(magic.data());
+  const auto dimensions = static_cast<int>(number & 0xff);
+  if (number >> 8 != 8 || dimensions < least || dimensions > most)
+    return bad_idx(
+        path,
+        concat("it starts with 0x", to_hex(std::span(magic).first(got)), ", and an IDX file of bytes with ",
+               least, least == most ? "" : concat(" to ", most), " dimensions with 0x0000080", least));
   std::vector<std::byte> sizes(static_cast<std::size_t>(dimensions) * 4);
   PACELINE_TRY(idx.read(sizes));
   for (int i = 0; i < dimensions; ++i)

@@ -1,0 +1,28 @@
+#include "read_engine.hpp"
+
+#include <cstdlib>
+#include <string>
+
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+
+Result<std::unique_ptr<ReadEngine>> make_reads(int depth) {
+  const char* forced = std::getenv("PACELINE_READS");
+  const std::string_view wish = forced == nullptr ? "" : forced;
+  if (wish == "threads") return make_thread_reads(depth);
+  if (wish != "" && wish != "io_uring")
+    return Error{ErrorCode::invalid_argument,
+                 concat("PACELINE_READS is \"", wish, "\": it takes io_uring or threads")};
+  auto ring = make_uring_reads(depth);
+  if (ring.ok() || wish == "io_uring") return ring;
+  return make_thread_reads(depth);
+}
+
+std::string_view reads_in_use() {
+  const char* forced = std::getenv("PACELINE_READS");
+  if (forced != nullptr && std::string_view(forced) == "threads") return "threads";
+  return make_uring_reads(1).ok() ? "io_uring" : "threads";
+}
+
+}  // namespace paceline

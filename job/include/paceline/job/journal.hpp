@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "paceline/base/clock.hpp"
+#include "paceline/base/fd.hpp"
+#include "paceline/base/result.hpp"
+
+namespace paceline {
+
+// RUN/journal.jsonl: what a run has committed to, a line for each thing; docs/journal.md specifies it. Steps
+// and epochs count from 1, positions from 0.
+
+inline constexpr std::int64_t journal_version = 1;
+inline constexpr std::string_view journal_file = "journal.jsonl";
+
+/// One of the named values that the order of samples depends on.
+using OrderValue = std::variant<std::int64_t, std::string>;
+using OrderValues = std::map<std::string, OrderValue>;
+
+/// The journal's first line.
+struct JournalHeader {
+  std::int64_t version = journal_version;
+  std::string run;        ///< name of the run, for people
+  std::uint64_t key = 0;  ///< of the run's consumed hashes
+  OrderValues order;      ///< an open set: readers refuse an order of a kind that they don't know
+};
+
+/// A committed step, and the range of its epoch's positions that it used.
+struct JournalStep {
+  std::int64_t step = 0;
+  std::int64_t epoch = 0;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::uint64_t consumed = 0;  ///< hash of the samples that were used there
+  friend bool operator==(const JournalStep&, const JournalStep&) = default;
+};
+
+struct JournalEpoch {
+  std::int64_t epoch = 0;
+  std::int64_t steps = 0;    ///< committed in the run so far
+  std::int64_t samples = 0;  ///< used in this epoch
+  friend bool operator==(const JournalEpoch&, const JournalEpoch&) = default;
+};
+
+struct JournalEvaluation {
+  std::int64_t epoch = 0;
+  std::int64_t samples = 0;
+  double loss = 0;
+  std::optional<double> accuracy;  ///< fraction; not of text
+};
+
+struct JournalEnd {
+  std::string status;      ///< completed, stopped, failed
+  std::int64_t steps = 0;  ///< committed in the run
+  std::string error;       ///< of one that failed
+  friend bool operator==(const JournalEnd&, const JournalEnd&) = default;
+};
+
+/// A line that could not be read.
+struct JournalFault {
+  std::int64_t line = 0;  ///< from 1
+  std::string what;
+};
+
+/// What a reader of the samples' history needs. Lines of other types are passed over.
+struct Journal {
+  JournalHeader header;
+  std::vector<JournalStep> steps;  ///< as they stand
+  std::vector<JournalEpoch> epochs;
+  std::optional<JournalEnd> end;     ///< where no step follows; none: the run was killed, or still runs
+  bool torn_end = false;             ///< the last line was not written to its end, and is left out
+  std::vector<JournalFault> faults;  ///< the first of them
+  std::int64_t fault_count = 0;      ///< all of them
+};
+
+/// Bytes from anywhere. An error where they don't begin with a header of this version; whatever is wrong
+/// after that is in `faults`, and the rest is read. `name` is the file's, for messages.
+[[nodiscard]] Result<Journal> parse_journal(std::string_view text, const std::string& name);
+/// The same of a file, which need not fit into memory.
+[[nodiscard]] Result<Journal> read_journal(const std::string& path);
+
+/// Appends lines to a journal of its own. Lines reach the file, whole, a tenth of a second after each other
+/// at the latest, and by flush(). One thread. After an error the file may end in the middle of a line.
+class JournalWriter {
+ public:
+  /// Makes the file, with its header. already_exists where there is one: journals are never written again.
+  [[nodiscard]] static Result<JournalWriter> create(const std::string& path, const Clock& clock,
+                                                    const JournalHeader& header);
+  [[nodiscard]] Status add(const JournalStep& step);
+  /// These reach the file at once.
+  [[nodiscard]] Status add(const JournalEpoch& epoch);
+  [[nodiscard]] Status add(const JournalEvaluation& evaluation);
+  [[nodiscard]] Status add(const JournalEnd& end);
+  [[nodiscard]] Status flush();
+
+ private:
+  explicit JournalWriter(const Clock& clock) : clock_(&clock) {}
+  const Clock* clock_;  // does not own
+  std::string path_;
+  UniqueFd fd_;
+  std::string pending_;
+  Instant flushed_{};
+};
+
+/// The lines that the writer writes, each with its end.
+[[nodiscard]] std::string journal_line(const JournalHeader& header);
+[[nodiscard]] std::string journal_line(const JournalStep& step);
+[[nodiscard]] std::string journal_line(const JournalEpoch& epoch);
+[[nodiscard]] std::string journal_line(const JournalEvaluation& evaluation);
+[[nodiscard]] std::string journal_line(const JournalEnd& end);
+
+/// "0x" and 16 lower-case digits, as 64-bit words stand in a journal.
+[[nodiscard]] std::string hex_word(std::uint64_t word);
+
+}  // namespace paceline

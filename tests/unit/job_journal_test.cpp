@@ -1,0 +1,221 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <random>
+
+#include "paceline/base/text.hpp"
+#include "paceline/job/journal.hpp"
+
+namespace paceline {
+namespace {
+
+JournalHeader some_header() {
+  JournalHeader header{.run = "small/r1", .key = 0x0123456789abcdef, .order = {}};
+  header.order["kind"] = "lanes";
+  header.order["seed"] = std::int64_t{-3};
+  return header;
+}
+
+JournalStep step_of(std::int64_t step) {
+  return {step, 1, 8 * (step - 1), 8, 0xfedcba9876543210U + static_cast<std::uint64_t>(step)};
+}
+
+std::string some_text() {
+  return journal_line(some_header()) + journal_line(step_of(1)) + journal_line(step_of(2)) +
+         journal_line(JournalEpoch{1, 2, 16}) + journal_line(JournalEvaluation{1, 10, 0.5, 0.25}) +
+         journal_line(JournalEnd{"failed", 2, "line one\nline two"});
+}
+
+/// What reading says is wrong; empty where nothing is.
+std::string error_of(const std::string& text) {
+  const Result<Journal> journal = parse_journal(text, "j");
+  return journal.ok() ? "" : journal.error().message;
+}
+
+std::string fault_of(const std::string& line) {
+  const Result<Journal> journal = parse_journal(journal_line(some_header()) + line + "\n", "j");
+  if (!journal.ok()) return journal.error().message;
+  EXPECT_EQ(journal->fault_count, static_cast<std::int64_t>(journal->faults.size()));
+  return journal->faults.empty() ? "" : concat(journal->faults[0].line, ": ", journal->faults[0].what);
+}
+
+TEST(JournalReader, GivesBackWhatWasWritten) {
+  const Result<Journal> journal = parse_journal(some_text(), "j");
+  ASSERT_TRUE(journal.ok()) << journal.error().message;
+  EXPECT_EQ(journal->header.run, "small/r1");
+  EXPECT_EQ(journal->header.key, 0x0123456789abcdefU);
+  EXPECT_EQ(journal->header.order, some_header().order);
+  EXPECT_EQ(journal->steps, (std::vector<JournalStep>{step_of(1), step_of(2)}));
+  EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 2, 16}}));
+  EXPECT_EQ(journal->end, (JournalEnd{"failed", 2, "line one\nline two"}));
+  EXPECT_FALSE(journal->torn_end);
+  EXPECT_EQ(journal->fault_count, 0);
+}
+
+TEST(JournalReader, ReadsTheExampleOfItsPage) {
+  const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+  const std::string page = read_file(root / "docs" / "journal.md").value();
+  const std::size_t begin = page.find("```json\n") + 8;
+  const std::string example = page.substr(begin, page.find("```", begin) - begin);
+  const Result<Journal> journal = parse_journal(example, "docs/journal.md");
+  ASSERT_TRUE(journal.ok()) << journal.error().message;
+  EXPECT_EQ(journal->fault_count, 0);
+  EXPECT_EQ(journal->steps.size(), 2U);
+  ASSERT_TRUE(journal->end.has_value());
+  EXPECT_EQ(journal->end->steps, 1175);
+  // And the writer writes just that.
+  EXPECT_EQ(example, journal_line(journal->header) + journal_line(journal->steps[0]) +
+                         journal_line(journal->steps[1]) + journal_line(journal->epochs[0]) +
+                         journal_line(JournalEvaluation{1, 10000, 0.39, 0.858}) +
+                         journal_line(*journal->end));
+}
+
+TEST(JournalReader, PassesOverWhatItDoesNotKnow) {
+  EXPECT_EQ(fault_of(R"({"type":"generation","ranks":[1,2,{"a":null}]})"), "");
+  EXPECT_EQ(fault_of(R"({"type":"epoch","epoch":1,"steps":1,"samples":1,"later":true})"), "");
+}
+
+TEST(JournalReader, LeavesATornEndOut) {
+  const std::string whole = some_text();
+  for (std::size_t cut = journal_line(some_header()).size(); cut < whole.size(); ++cut) {
+    const Result<Journal> journal = parse_journal(whole.substr(0, cut), "j");
+    ASSERT_TRUE(journal.ok()) << journal.error().message;
+    EXPECT_EQ(journal->fault_count, 0) << cut;
+    EXPECT_EQ(journal->torn_end, whole[cut - 1] != '\n') << cut;
+  }
+}
+
+TEST(JournalReader, AnEndIsNoneWhereTheRunWentOn) {
+  const Result<Journal> journal = parse_journal(some_text() + journal_line(step_of(3)), "j");
+  ASSERT_TRUE(journal.ok());
+  EXPECT_FALSE(journal->end.has_value());
+}
+
+TEST(JournalReader, RefusesWhatIsNoJournal) {
+  const std::string lost =
+      "j has no journal's header in its first line: it is not a journal, or its "
+      "beginning was lost";
+  EXPECT_EQ(error_of(""), lost);
+  EXPECT_EQ(error_of("hello"), lost);
+  EXPECT_EQ(error_of("\n"), lost);
+  EXPECT_EQ(error_of(journal_line(step_of(1))), lost);
+  EXPECT_EQ(error_of(std::string(3 << 20, 'x')), lost);
+  EXPECT_EQ(error_of(journal_line(some_header()).substr(0, 60)), lost);
+  JournalHeader later = some_header();
+  later.version = 2;
+  EXPECT_EQ(error_of(journal_line(later)), "j is a journal of version 2, and this program reads version 1");
+  EXPECT_EQ(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x12","order":{}})"
+                     "\n"),
+            R"(j:1: this is no journal's header: its "key" is not 0x and 16 hexadecimal digits)");
+  EXPECT_EQ(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x0123456789abcdef"})"
+                     "\n"),
+            R"(j:1: this is no journal's header: it has no "order")");
+  EXPECT_NE(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x0123456789abcdef","order":{"a":[]}})"
+                     "\n"),
+            "");
+}
+
+TEST(JournalReader, NamesTheLinesThatAreWrong) {
+  const std::string step = R"({"type":"step","step":1,"epoch":1,"first":0,"count":8,"consumed":")";
+  EXPECT_EQ(fault_of(step + R"(0x0123456789abcdef"})"), "");
+  EXPECT_EQ(fault_of(step + R"(0x0123456789ABCDEF"})"),
+            R"(2: its "consumed" is not 0x and 16 hexadecimal digits)");
+  EXPECT_EQ(fault_of(step), "2: it is not JSON");
+  EXPECT_EQ(fault_of(""), "2: it is not JSON");
+  EXPECT_EQ(fault_of("[1]"), "2: it is no JSON object");
+  EXPECT_EQ(fault_of("{}"), R"(2: it has no "type")");
+  EXPECT_EQ(fault_of(R"({"type":"end","status":"completed"})"), R"(2: it has no "steps")");
+  for (const char* number : {"-1", "0.5", "1e3", "\"3\"", "9007199254740993", "99999999999999999999"})
+    EXPECT_EQ(fault_of(concat(R"({"type":"end","status":"x","steps":)", number, "}")),
+              R"(2: its "steps" is not a whole number from 0)")
+        << number;
+  EXPECT_EQ(fault_of(R"({"type":"end","status":"\u001b[2J","steps":1})"),
+            R"(2: its "status" is not a plain string)");
+  EXPECT_EQ(fault_of(std::string(100'000, '[')), "2: it is not JSON");
+  EXPECT_EQ(fault_of(std::string(3 << 20, ' ')), "2: it is too long");
+  EXPECT_EQ(fault_of(journal_line(some_header())).substr(0, 25), "2: it is a second header:");
+}
+
+TEST(JournalReader, KeepsTheFirstFaultsAndCountsAll) {
+  std::string text = journal_line(some_header());
+  for (int i = 0; i < 1000; ++i) text += "?\n";
+  const Result<Journal> journal = parse_journal(text + journal_line(step_of(1)), "j");
+  ASSERT_TRUE(journal.ok());
+  EXPECT_EQ(journal->faults.size(), 20U);
+  EXPECT_EQ(journal->fault_count, 1000);
+  EXPECT_EQ(journal->steps.size(), 1U) << "the rest is read";
+}
+
+// Bytes from outside: with any bytes changed there is a journal or an error.
+TEST(JournalReader, DamagedBytesNeverCrash) {
+  const std::string whole = some_text();
+  std::mt19937 random(5);
+  for (int round = 0; round < 3000; ++round) {
+    std::string damaged = whole;
+    for (int i = 0; i < 3; ++i) damaged[random() % damaged.size()] = static_cast<char>(random());
+    const Result<Journal> journal = parse_journal(damaged, "j");
+    EXPECT_TRUE(!journal.ok() || journal->steps.size() <= 5);
+  }
+}
+
+class JournalFile : public ::testing::Test {
+ protected:
+  JournalFile() { std::filesystem::remove(path_); }
+  ~JournalFile() override { std::filesystem::remove(path_); }
+  [[nodiscard]] std::string content() const { return read_file(path_).value(); }
+  const std::string path_ =
+      std::filesystem::temp_directory_path() / concat("paceline-journal-", ::getpid(), ".jsonl");
+  ManualClock clock_;
+};
+
+TEST_F(JournalFile, QuickStepsAreWrittenTogetherAndSlowOnesAtOnce) {
+  auto writer = JournalWriter::create(path_, clock_, some_header());
+  ASSERT_TRUE(writer.ok()) << writer.error().message;
+  std::string expected = journal_line(some_header());
+  EXPECT_EQ(content(), expected);
+  clock_.advance(std::chrono::milliseconds(1));
+  ASSERT_TRUE(writer->add(step_of(1)).ok());
+  EXPECT_EQ(content(), expected);
+  clock_.advance(std::chrono::seconds(1));
+  ASSERT_TRUE(writer->add(step_of(2)).ok());
+  expected += journal_line(step_of(1)) + journal_line(step_of(2));
+  EXPECT_EQ(content(), expected);
+  ASSERT_TRUE(writer->add(step_of(3)).ok());
+  ASSERT_TRUE(writer->add(JournalEpoch{1, 3, 24}).ok());
+  expected += journal_line(step_of(3)) + journal_line(JournalEpoch{1, 3, 24});
+  EXPECT_EQ(content(), expected);
+  const Result<Journal> journal = read_journal(path_);
+  ASSERT_TRUE(journal.ok());
+  EXPECT_EQ(journal->steps.size(), 3U);
+}
+
+TEST_F(JournalFile, IsNeverWrittenAgain) {
+  ASSERT_TRUE(JournalWriter::create(path_, clock_, some_header()).ok());
+  const auto second = JournalWriter::create(path_, clock_, some_header());
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code, ErrorCode::already_exists);
+  EXPECT_EQ(content(), journal_line(some_header()));
+}
+
+TEST_F(JournalFile, LongOnesAreReadInBlocks) {
+  auto writer = JournalWriter::create(path_, clock_, some_header());
+  ASSERT_TRUE(writer.ok());
+  for (std::int64_t step = 1; step <= 10'000; ++step) ASSERT_TRUE(writer->add(step_of(step)).ok());
+  ASSERT_TRUE(writer->flush().ok());
+  const Result<Journal> journal = read_journal(path_);
+  ASSERT_TRUE(journal.ok());
+  EXPECT_EQ(journal->fault_count, 0);
+  ASSERT_EQ(journal->steps.size(), 10'000U);
+  EXPECT_EQ(journal->steps.back(), step_of(10'000));
+}
+
+TEST_F(JournalFile, AMissingOneIsNamed) {
+  const Result<Journal> journal = read_journal(path_);
+  ASSERT_FALSE(journal.ok());
+  EXPECT_EQ(journal.error().code, ErrorCode::not_found);
+  EXPECT_NE(journal.error().message.find(path_), std::string::npos);
+}
+
+}  // namespace
+}  // namespace paceline
