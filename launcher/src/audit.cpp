@@ -71,6 +71,10 @@ class Audit {
   void check_ends();
   [[nodiscard]] Status check_consumed();
 
+  /// How many positions of an epoch the job uses.
+  [[nodiscard]] std::int64_t positions_of(std::int64_t epoch) const {
+    return epoch == ground_.epochs && ground_.last_epoch > 0 ? ground_.last_epoch : ground_.samples;
+  }
   [[nodiscard]] bool completed() const {
     return journal_.end.has_value() && journal_.end->status == "completed";
   }
@@ -188,17 +192,19 @@ void Audit::check_epoch(std::int64_t epoch, StepsOfEpoch& epoch_steps, bool fini
     reach = std::max(reach, end);
   }
   const auto count = static_cast<std::int64_t>(steps.size());
-  if (!finished && reach < ground_.samples) {
+  const std::int64_t whole = positions_of(epoch);
+  if (!finished && reach < whole) {
     report_.unfinished = {epoch, count, used};
     return;
   }
-  if (reach < ground_.samples) {
+  if (reach < whole) {
     const auto later = epochs_.find(epoch + 1);
     std::int64_t step_after = after_last();
     if (later != epochs_.end())
       for (const JournalStep& step : later->second.steps) step_after = std::min(step_after, step.step);
-    tell_hole(epoch, reach, ground_.samples, step_before, step_after);
+    tell_hole(epoch, reach, whole, step_before, step_after);
   }
+  if (whole < ground_.samples) report_.cut_short = {epoch, count, whole};
   ++report_.epochs;
   report_.steps += count;
   report_.samples += used;
@@ -243,10 +249,10 @@ void Audit::tell_other_gaps() {
 
 void Audit::check_ends() {
   for (const JournalEpoch& epoch : journal_.epochs)
-    if (epoch.samples != ground_.samples)
+    if (epoch.samples != positions_of(epoch.epoch))
       report_.faults.add({AuditFaultKind::journal,
                           concat("epoch ", epoch.epoch, " is said to have used ", epoch.samples,
-                                 " samples, where an epoch has ", ground_.samples),
+                                 " samples, where an epoch has ", positions_of(epoch.epoch)),
                           0, epoch.epoch});
   if (journal_.end.has_value() && journal_.end->steps < last_step_)
     report_.faults.add(

@@ -25,6 +25,8 @@ struct AuditGround {
   PositionSource samples_at;
   /// By the samples' places in the stored dataset; empty: what was consumed is not looked at.
   std::span<const std::uint64_t> checksums;
+  /// Positions of the last epoch that the job uses, where it ends within it; 0: all.
+  std::int64_t last_epoch = 0;
 };
 
 enum class AuditFaultKind {
@@ -73,6 +75,8 @@ struct AuditReport {
   std::int64_t samples = 0;    ///< used in them
   std::int64_t positions = 0;  ///< of each
   std::optional<UnfinishedEpoch> unfinished;
+  std::optional<UnfinishedEpoch>
+      cut_short;          ///< the last one, where the job ends within it: counted as an epoch
   bool compared = false;  ///< what was consumed was recomputed
   AuditFaults faults;
 };

@@ -13,6 +13,7 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/data/consumed.hpp"
+#include "paceline/job/plan.hpp"
 #include "run_directory.hpp"
 
 namespace paceline {
@@ -103,6 +104,14 @@ PositionSource positions_of(const JournalHeader& header, const Dataset& dataset)
       };
 }
 
+/// Where the job's `steps` end it before its epochs do.
+void end_with_steps(const Job& job, AuditGround& ground) {
+  const StepPlan plan(ground.samples, job.batch.global, job.epochs, job.steps);
+  const PositionRange last = plan.range(plan.steps() - 1).positions;
+  ground.epochs = plan.epochs();
+  ground.last_epoch = last.first + last.count;
+}
+
 /// What can't be done is a fault too, with what was found before it.
 Status examine(const std::string& run_dir, const Job& job, AuditResult& result) {
   PACELINE_ASSIGN(const Journal journal, read_journal(concat(run_dir, "/", journal_file)));
@@ -114,6 +123,7 @@ Status examine(const std::string& run_dir, const Job& job, AuditResult& result) 
   ground.epochs = job.epochs;
   ground.batch = job.batch.global;
   PACELINE_ASSIGN(ground.samples, order_integer(journal.header, "samples", 1));
+  end_with_steps(job, ground);
   PACELINE_ASSIGN(const std::string path, order_text(journal.header, "dataset"));
   std::vector<std::uint64_t> checksums;
   DatasetOptions options;

@@ -37,6 +37,9 @@ std::string proof_text(const AuditResult& result) {
                   count(report.samples, "sample"), "; each of the ",
                   with_commas(static_cast<double>(report.positions)),
                   " positions of every epoch was used exactly once, for the sample that belongs there");
+  if (report.cut_short)
+    text += concat("\nepoch ", report.cut_short->epoch, " ends with the job, after ",
+                   with_commas(static_cast<double>(report.cut_short->positions)), " of them");
   if (report.unfinished)
     text += concat("\nepoch ", report.unfinished->epoch,
                    " has not ended: ", count(report.unfinished->steps, "step"), " used ",

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <ostream>
 #include <thread>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct Backend {
   const char* name;
   std::function<Result<std::unique_ptr<ReadEngine>>(int depth)> make;
 };
+
+void PrintTo(const Backend& backend, std::ostream* out) {
+  *out << backend.name;
+}
 
 class ReadEngines : public testing::TestWithParam<Backend> {
  protected:
@@ -109,8 +114,21 @@ TEST_P(ReadEngines, WakesFromAnotherThreadAndLooksWithoutWaiting) {
   engine->collect(ended, steady_clock.now() + plenty);
 }
 
-// A pipe that nobody writes to stands for a filesystem that does not answer.
-TEST_P(ReadEngines, DoesNotWaitForAReadThatHangs) {
+INSTANTIATE_TEST_SUITE_P(All, ReadEngines,
+                         testing::Values(Backend{"io_uring",
+                                                 [](int depth) { return make_uring_reads(depth); }},
+                                         Backend{"threads",
+                                                 [](int depth) -> Result<std::unique_ptr<ReadEngine>> {
+                                                   return make_thread_reads(depth);
+                                                 }}),
+                         [](const auto& backend) { return std::string(backend.param.name); });
+
+// A pipe that nobody writes to stands for a filesystem that does not answer. (pread cannot read pipes; reads
+// that hang on threads are tested with a frozen MooseFS.)
+TEST(UringReads, DoNotWaitForAReadThatHangs) {
+  auto made = make_uring_reads(4);
+  if (!made.ok()) GTEST_SKIP() << made.error().message;
+  std::unique_ptr<ReadEngine> engine = std::move(made).value();
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
   const UniqueFd from(ends[0]);
@@ -124,9 +142,7 @@ TEST_P(ReadEngines, DoesNotWaitForAReadThatHangs) {
   freed = false;
   auto kept = std::make_shared<Kept>();
   kept->freed = &freed;
-  // A pipe cannot be read at an offset: -1 means its current place, which is all that io_uring knows for it.
-  const bool pipe_works = std::string_view(GetParam().name) == "io_uring";
-  if (!pipe_works) GTEST_SKIP() << "pread cannot read a pipe";
+  // At -1, which is a pipe's current place.
   engine->submit({1, from.get(), kept->memory.data(), 100, -1, kept});
   kept.reset();
   std::vector<ReadEnd> ended;
@@ -136,15 +152,6 @@ TEST_P(ReadEngines, DoesNotWaitForAReadThatHangs) {
   engine.reset();
   EXPECT_TRUE(freed) << "a pipe's read can be cancelled";
 }
-
-INSTANTIATE_TEST_SUITE_P(All, ReadEngines,
-                         testing::Values(Backend{"io_uring",
-                                                 [](int depth) { return make_uring_reads(depth); }},
-                                         Backend{"threads",
-                                                 [](int depth) -> Result<std::unique_ptr<ReadEngine>> {
-                                                   return make_thread_reads(depth);
-                                                 }}),
-                         [](const auto& backend) { return std::string(backend.param.name); });
 
 }  // namespace
 }  // namespace paceline

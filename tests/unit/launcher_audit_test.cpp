@@ -57,7 +57,7 @@ Journal run_of(std::int64_t steps) {
   return journal;
 }
 
-AuditReport audited(const Journal& journal, bool with_samples = true) {
+AuditReport audited(const Journal& journal, bool with_samples = true, std::int64_t last_epoch = 0) {
   std::vector<std::uint64_t> checksums(samples);
   for (std::int64_t sample = 0; sample < samples; ++sample)
     checksums[static_cast<std::size_t>(sample)] = checksum(sample);
@@ -65,6 +65,7 @@ AuditReport audited(const Journal& journal, bool with_samples = true) {
   ground.samples = samples;
   ground.epochs = 3;
   ground.batch = batch;
+  ground.last_epoch = last_epoch;
   if (with_samples) ground.checksums = checksums;
   ground.samples_at = [](std::int64_t epoch, std::int64_t first, std::int64_t count) {
     std::vector<std::int64_t> found;
@@ -105,6 +106,22 @@ TEST(Audit, ProvesARunInWhichNothingIsWrong) {
   EXPECT_EQ(report.positions, 100);
   EXPECT_TRUE(report.compared);
   EXPECT_FALSE(report.unfinished.has_value());
+}
+
+// Three epochs of which the last has 5 of its 13 steps, as the job's `steps: 31` says.
+TEST(Audit, ProvesAJobThatEndsWithinAnEpochAndFindsAHoleThere) {
+  Journal journal = run_of(31);
+  journal.epochs.push_back({3, 31, 5 * batch});
+  journal.end = {"completed", 31, ""};
+  const AuditReport report = audited(journal, true, 5 * batch);
+  EXPECT_EQ(report.faults.count, 0);
+  EXPECT_EQ(report.epochs, 3);
+  EXPECT_EQ(report.samples, 2 * samples + 5 * batch);
+  ASSERT_TRUE(report.cut_short.has_value());
+  EXPECT_EQ(report.cut_short->positions, 5 * batch);
+  erase_step(journal, 31);
+  EXPECT_GT(audited(journal, true, 5 * batch).faults.count, 0) << "its last step is missing";
+  EXPECT_GT(audited(journal).faults.count, 0) << "without `steps` the epoch is not finished";
 }
 
 TEST(Audit, ChecksWhatThereIsOfAnEpochThatDidNotEnd) {

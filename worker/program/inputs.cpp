@@ -93,7 +93,8 @@ Result<InputSpec> input_of(const DatasetInfo& info, const Job& job) {
 }
 
 InputMaker::InputMaker(const DatasetInfo& samples, const InputSpec& input, std::optional<Random> random)
-    : shape_(input.sample_shape),
+    : path_(samples.path),
+      shape_(input.sample_shape),
       dtype_(samples.dtype),
       vocabulary_(input.vocabulary),
       random_(random),
@@ -157,7 +158,10 @@ Status InputMaker::finish(SampleBatch& batch) const {
     if (random_) consumed.add(request.epoch + 1, position, sample_checksum(batch.sample(i), batch.label(i)));
     if (!transform_) continue;
     const std::uint64_t seed = random_ ? mix64(random_->seed, request.epoch, position) : 0;
-    PACELINE_TRY(make_image(batch.sample(i), seed, batch.values.data() + i * size));
+    const Status made = make_image(batch.sample(i), seed, batch.values.data() + i * size);
+    if (!made.ok())
+      return Error{made.error().code, concat(path_, ": the image at position ", position, " of epoch ",
+                                             request.epoch + 1, " cannot be used: ", made.error().message)};
   }
   batch.consumed = consumed.value();
   return {};

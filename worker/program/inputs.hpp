@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -51,6 +52,7 @@ class InputMaker {
                                                std::int64_t padding, bool flip, std::optional<Random> random);
   [[nodiscard]] Status make_image(std::span<const std::byte> stored, std::uint64_t seed, float* out) const;
 
+  std::string path_;                 // of the dataset, for messages
   std::vector<std::int64_t> shape_;  // of one input
   std::string dtype_;
   std::int64_t vocabulary_ = 0;   // 0: images
