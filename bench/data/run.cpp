@@ -1,5 +1,7 @@
 #include "data/run.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -185,9 +187,12 @@ Status measure_all(const DataOptions& options, json& report) {
 }  // namespace
 
 Result<Pass> torch_loader(const std::string& folder, std::int64_t batch) {
+  // Where Debian's packages are, before another Python that comes first in PATH.
+  const std::string debian = "/usr/bin/python3";
+  const std::string python = ::access(debian.c_str(), X_OK) == 0 ? debian : "python3";
   PACELINE_ASSIGN(
       const std::string output,
-      output_of({"/usr/bin/env", "python3", peer_file("torch_dataloader.py"), folder, concat(batch), "2"}));
+      output_of({"/usr/bin/env", python, peer_file("torch_dataloader.py"), folder, concat(batch), "2"}));
   std::istringstream words(output);
   Pass pass;
   if (!(words >> pass.samples >> pass.seconds))
