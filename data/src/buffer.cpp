@@ -18,41 +18,38 @@ constexpr std::int64_t page_bytes = 4096;
 }  // namespace
 
 struct ByteBuffer::Pool {
-  explicit Pool(std::int64_t keep) : keep_bytes(keep) {}
+  explicit Pool(std::int64_t limit) : limit_bytes(limit) {}
   ~Pool() {
     for (const auto& [capacity, data] : unused) std::free(data);
   }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  /// Null where nothing of exactly this size is there.
-  std::byte* find(std::int64_t capacity) {
+  /// Counts a buffer as handed out. Null where no unused one is exactly of this size, so that the caller must
+  /// allocate it.
+  std::byte* hand_out(std::int64_t capacity) {
     const std::lock_guard lock(mutex);
+    handed_out_bytes += capacity;
     const auto found = unused.find(capacity);
-    if (found == unused.end()) return nullptr;
+    if (found == unused.end()) {
+      make_room(0, capacity);
+      return nullptr;
+    }
     std::byte* const data = found->second;
     unused.erase(found);
     kept_bytes -= capacity;
     return data;
   }
 
+  /// `data` may be null: what could not be allocated.
   void give_back(std::byte* data, std::int64_t capacity) noexcept {
     if (!keep(data, capacity)) std::free(data);
   }
 
   bool keep(std::byte* data, std::int64_t capacity) noexcept {
     const std::lock_guard lock(mutex);
-    // Sizes that are no longer wanted give way to those that are.
-    for (auto old = unused.begin(); old != unused.end() && kept_bytes + capacity > keep_bytes;) {
-      if (old->first == capacity) {
-        ++old;
-        continue;
-      }
-      std::free(old->second);
-      kept_bytes -= old->first;
-      old = unused.erase(old);
-    }
-    if (kept_bytes + capacity > keep_bytes) return false;
+    handed_out_bytes -= capacity;
+    if (data == nullptr || !make_room(capacity, capacity)) return false;
     try {
       unused.emplace(capacity, data);
     } catch (const std::bad_alloc&) {
@@ -62,10 +59,27 @@ struct ByteBuffer::Pool {
     return true;
   }
 
-  const std::int64_t keep_bytes;
-  mutable std::mutex mutex;                        // guards the two below
+  /// Whether `more` bytes fit the limit. Unused buffers give way to them, apart from those of the size that
+  /// is `wanted` now.
+  bool make_room(std::int64_t more, std::int64_t wanted) noexcept {
+    const auto fits = [&] { return handed_out_bytes + kept_bytes + more <= limit_bytes; };
+    for (auto old = unused.begin(); old != unused.end() && !fits();) {
+      if (old->first == wanted) {
+        ++old;
+        continue;
+      }
+      std::free(old->second);
+      kept_bytes -= old->first;
+      old = unused.erase(old);
+    }
+    return fits();
+  }
+
+  const std::int64_t limit_bytes;
+  mutable std::mutex mutex;                        // guards the three below
   std::multimap<std::int64_t, std::byte*> unused;  // by capacity
-  std::int64_t kept_bytes = 0;
+  std::int64_t kept_bytes = 0;                     // in `unused`
+  std::int64_t handed_out_bytes = 0;
 };
 
 ByteBuffer::ByteBuffer(ByteBuffer&& other) noexcept
@@ -88,7 +102,7 @@ ByteBuffer::~ByteBuffer() {
   if (pool_ != nullptr) pool_->give_back(data_, capacity_);
 }
 
-BufferPool::BufferPool(std::int64_t keep_bytes) : pool_(std::make_shared<ByteBuffer::Pool>(keep_bytes)) {
+BufferPool::BufferPool(std::int64_t limit_bytes) : pool_(std::make_shared<ByteBuffer::Pool>(limit_bytes)) {
 }
 
 std::int64_t BufferPool::capacity_for(std::int64_t bytes) noexcept {
@@ -100,11 +114,14 @@ std::int64_t BufferPool::capacity_for(std::int64_t bytes) noexcept {
 ByteBuffer BufferPool::take(std::int64_t bytes) {
   PACELINE_ASSERT(bytes >= 0, "a buffer has a size");
   const std::int64_t capacity = capacity_for(bytes);
-  std::byte* data = pool_->find(capacity);
+  std::byte* data = pool_->hand_out(capacity);
   if (data == nullptr)
     data = static_cast<std::byte*>(
         std::aligned_alloc(static_cast<std::size_t>(page_bytes), static_cast<std::size_t>(capacity)));
-  if (data == nullptr) throw std::bad_alloc();
+  if (data == nullptr) {
+    pool_->give_back(nullptr, capacity);
+    throw std::bad_alloc();
+  }
   ByteBuffer buffer;
   buffer.data_ = data;
   buffer.size_ = bytes;

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kept_by_read_chunk_bytes = std::int64_t{8} << 20;
+constexpr std::int64_t pool_of_read_chunk_bytes = std::int64_t{8} << 20;
 
 DatasetInfo info_of(const std::string& path, const Manifest& manifest) {
   DatasetInfo info;
@@ -101,7 +101,7 @@ std::string without_trailing_slashes(std::string path) {
 
 struct Dataset::Impl {
   Impl(const std::string& path, Manifest manifest)
-      : info(info_of(path, manifest)), stored(path, std::move(manifest)), pool(kept_by_read_chunk_bytes) {}
+      : info(info_of(path, manifest)), stored(path, std::move(manifest)), pool(pool_of_read_chunk_bytes) {}
 
   [[nodiscard]] Status list_chunks(const DatasetOptions& options);
   [[nodiscard]] Status set_window(std::int64_t asked);

@@ -142,8 +142,7 @@ class Loader::Impl : public std::enable_shared_from_this<Loader::Impl> {
 Loader::Impl::Impl(const Dataset& dataset, const LoaderOptions& options, Source source)
     : dataset_(dataset),
       options_(options),
-      pool_(
-          options.budget_bytes),  // of which chunks that are held take their part: together no more than that
+      pool_(options.budget_bytes),  // so that chunks, reads under way and spare buffers share one budget
       book_(dataset.info().chunk_bytes, options.budget_bytes, samples_ahead),
       planner_(dataset_, options.order),
       source_(std::move(source)) {

@@ -250,6 +250,30 @@ TEST(BufferPool, MemoryIsUsedAgain) {
   EXPECT_EQ(survivor.size(), 0);
 }
 
+TEST(BufferPool, UnusedBuffersTakeOnlyWhatTheLimitLeaves) {
+  constexpr std::int64_t limit = 10 * 4096;
+  BufferPool pool(limit);
+  std::vector<ByteBuffer> used;
+  for (int i = 0; i < 8; ++i) used.push_back(pool.take(4096));
+  std::vector<ByteBuffer> returned;
+  for (int i = 0; i < 5; ++i) returned.push_back(pool.take(4096));  // beyond the limit, and not refused
+  returned.clear();
+  EXPECT_EQ(pool.kept_bytes(), limit - 8 * 4096);
+  used.push_back(pool.take(4096));
+  EXPECT_EQ(pool.kept_bytes(), limit - 9 * 4096) << "a kept buffer was handed out";
+  used.push_back(pool.take(2 * 4096));
+  EXPECT_EQ(pool.kept_bytes(), 0) << "a kept buffer of another size gave way";
+  used.clear();
+  EXPECT_EQ(pool.kept_bytes(), limit);
+  ByteBuffer large = pool.take(limit - 2 * 4096);
+  EXPECT_EQ(pool.kept_bytes(), 2 * 4096);
+  ByteBuffer moved = std::move(large);
+  large = ByteBuffer();
+  EXPECT_EQ(pool.kept_bytes(), 2 * 4096) << "moving a buffer gives nothing back";
+  moved = ByteBuffer();
+  EXPECT_EQ(pool.kept_bytes(), limit);
+}
+
 TEST(Verify, ListsFaultsOfAllShardsAndAtMostTen) {
   const TemporaryFolder folder;
   const std::string train = make_dataset(folder, 450);

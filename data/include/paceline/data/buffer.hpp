@@ -42,8 +42,9 @@ class ByteBuffer {
 /// Thread-safe. Buffers may outlive the pool.
 class BufferPool {
  public:
-  /// At most `keep_bytes` stay in unused buffers; what comes back beyond that goes to the system.
-  explicit BufferPool(std::int64_t keep_bytes);
+  /// Handed out and kept unused, buffers take at most `limit_bytes` together, or what is handed out alone
+  /// where that is more: take() does not refuse. What comes back beyond that goes to the system.
+  explicit BufferPool(std::int64_t limit_bytes);
 
   /// A buffer of `bytes` bytes, aligned to a page. Throws std::bad_alloc where there is no memory.
   [[nodiscard]] ByteBuffer take(std::int64_t bytes);

@@ -56,7 +56,8 @@ class SampleBatch {
 
 struct LoaderOptions {
   OrderSpec order;
-  std::int64_t budget_bytes = std::int64_t{256} << 20;  ///< of chunks in memory; a request's own always fit
+  /// Of chunks in memory, and of memory kept for more of them; a request's own always fit.
+  std::int64_t budget_bytes = std::int64_t{256} << 20;
   int threads = 1;   ///< that read, check and decode; one keeps far ahead of a CPU worker
   int depth = 8;     ///< reads under way at once, by each of them: hides the latency of a network filesystem
   int prefetch = 4;  ///< batches finished ahead of next()

@@ -20,7 +20,7 @@ struct DataSpec {
   std::string storage;            ///< of that import; empty: what suits the kind
   std::string size;               ///< of that import: ROWSxCOLUMNS of images; empty: as they are
   std::string tokenizer;          ///< of that import: of text; empty: bytes
-  std::int64_t budget_mib = 256;  ///< memory of one rank's loader: cached chunks and prefetched batches
+  std::int64_t budget_mib = 256;  ///< memory of one rank's loader: of chunks cached, read ahead and in use
   std::int64_t threads = 1;       ///< of one rank's loader: they read, check, decode and augment
   double read_timeout_s = 60;     ///< a read that takes longer ends the job
 };
