@@ -1,7 +1,7 @@
 #include "read_engine.hpp"
 
 #include <cstdlib>
-#include <string>
+#include <string_view>
 
 #include "paceline/base/text.hpp"
 
@@ -17,12 +17,6 @@ Result<std::unique_ptr<ReadEngine>> make_reads(int depth) {
   auto ring = make_uring_reads(depth);
   if (ring.ok() || wish == "io_uring") return ring;
   return make_thread_reads(depth);
-}
-
-std::string_view reads_in_use() {
-  const char* forced = std::getenv("PACELINE_READS");
-  if (forced != nullptr && std::string_view(forced) == "threads") return "threads";
-  return make_uring_reads(1).ok() ? "io_uring" : "threads";
 }
 
 }  // namespace paceline

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 #include "paceline/base/clock.hpp"
@@ -58,7 +57,5 @@ class ReadEngine {
 
 /// io_uring where it is there, threads otherwise. PACELINE_READS=threads or io_uring forces one of them.
 [[nodiscard]] Result<std::unique_ptr<ReadEngine>> make_reads(int depth);
-/// "io_uring" or "threads": what make_reads would take.
-[[nodiscard]] std::string_view reads_in_use();
 
 }  // namespace paceline
