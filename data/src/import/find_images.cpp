@@ -1,5 +1,3 @@
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -13,11 +11,6 @@ namespace paceline {
 namespace {
 
 constexpr double default_test_fraction = 0.1;
-
-bool is_folder(const std::string& path) {
-  struct stat status {};
-  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
-}
 
 bool is_image_name(const std::string& path) {
   const std::size_t dot = path.rfind('.');

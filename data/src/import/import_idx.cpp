@@ -7,6 +7,7 @@
 #include "idx.hpp"
 #include "image_source.hpp"
 #include "kinds.hpp"
+#include "listing.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
@@ -36,11 +37,6 @@ Result<std::string> find_file(const std::string& folder, const char* name) {
   }
   return Error{ErrorCode::not_found, concat(shown(folder), " has neither ", name, " nor ", name,
                                             ".gz: give the folder that holds the IDX files")};
-}
-
-bool is_folder(const std::string& path) {
-  struct stat status {};
-  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
 /// Train and, where there is one, test: the four files of a folder, or two or four files as they were given.

@@ -59,6 +59,11 @@ class Lister {
 
 }  // namespace
 
+bool is_folder(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 Result<std::vector<ListedFile>> list_files(const std::string& path) {
   Lister lister;
   PACELINE_TRY(lister.add(path, true));
@@ -67,10 +72,7 @@ Result<std::vector<ListedFile>> list_files(const std::string& path) {
 
 Result<std::vector<std::string>> list_folders(const std::string& path) {
   PACELINE_ASSIGN(std::vector<std::string> names, names_in(path));
-  std::erase_if(names, [&](const std::string& name) {
-    struct stat status {};
-    return ::stat(concat(path, "/", name).c_str(), &status) != 0 || !S_ISDIR(status.st_mode);
-  });
+  std::erase_if(names, [&](const std::string& name) { return !is_folder(concat(path, "/", name)); });
   return names;
 }
 

@@ -15,6 +15,9 @@ struct ListedFile {
   std::int64_t bytes = 0;
 };
 
+/// True for a link to one, too.
+[[nodiscard]] bool is_folder(const std::string& path);
+
 /// All regular files below a folder, or the file itself, sorted by path. Links are followed, each folder
 /// once. Names that begin with a dot are left out: they are other programs' notes.
 [[nodiscard]] Result<std::vector<ListedFile>> list_files(const std::string& path);
