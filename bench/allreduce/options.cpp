@@ -5,6 +5,7 @@
 #include <set>
 
 #include "allreduce/sizes.hpp"
+#include "command_line.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
@@ -152,16 +153,7 @@ Result<AllreduceOptions> parse_allreduce(std::vector<std::string> arguments) {
   add_place(app, typed);
   add_work(app, typed);
   add_run(app, typed);
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
-  try {
-    app.parse(arguments);
-  } catch (const CLI::CallForHelp&) {
-    return Error{ErrorCode::aborted, app.help()};
-  } catch (const CLI::ParseError& problem) {
-    std::string text = problem.what();
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return bad(concat(text, "; `paceline bench allreduce --help` shows how it is used"));
-  }
+  PACELINE_TRY(parse_arguments(app, std::move(arguments)));
   return settle(std::move(typed));
 }
 

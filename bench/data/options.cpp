@@ -1,9 +1,8 @@
 #include "data/options.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 
-#include "paceline/base/text.hpp"
+#include "command_line.hpp"
 
 namespace paceline::bench {
 
@@ -29,17 +28,7 @@ Result<DataOptions> parse_data(std::vector<std::string> arguments) {
       ->check(CLI::IsMember({"h5dread", "torch"}));
   app.add_option("--train", options.train, "a job file: train it, and say how long it waited for data");
   app.add_option("--json", options.json, "write the figures to this file too");
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
-  try {
-    app.parse(arguments);
-  } catch (const CLI::CallForHelp&) {
-    return Error{ErrorCode::aborted, app.help()};
-  } catch (const CLI::ParseError& problem) {
-    std::string text = problem.what();
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return Error{ErrorCode::invalid_argument,
-                 concat(text, "; `paceline bench data --help` shows how it is used")};
-  }
+  PACELINE_TRY(parse_arguments(app, std::move(arguments)));
   if (options.folders.empty() && options.train.empty())
     return Error{ErrorCode::invalid_argument,
                  "name a dataset folder, e.g. datasets/fashion-mnist/train, or a job file with --train"};

@@ -12,6 +12,7 @@
 #include "allreduce/sizes.hpp"
 #include "allreduce/statistics.hpp"
 #include "allreduce/table.hpp"
+#include "data/options.hpp"
 #include "paceline/base/text.hpp"
 #include "peers/values.h"
 
@@ -188,7 +189,16 @@ TEST(BenchOptions, RanksNodesAndLayoutAgree) {
   const auto nodes = parse_allreduce({"--ranks", "5", "--nodes", "2"});
   ASSERT_TRUE(nodes.ok());
   EXPECT_EQ(nodes->layout, (std::vector<int>{3, 2}));
+}
+
+TEST(BenchOptions, WrongArgumentsAreOneSentenceWithTheCommandThatHelps) {
   EXPECT_EQ(parse_allreduce({"--help"}).error().code, ErrorCode::aborted);
+  EXPECT_EQ(parse_data({"--help"}).error().code, ErrorCode::aborted);
+  EXPECT_EQ(
+      parse_allreduce({"--ranks", "0"}).error().message,
+      "--ranks: Value 0 not in range 1 to 1024; `paceline bench allreduce --help` shows how it is used");
+  EXPECT_EQ(parse_data({"--rounds", "0", "x"}).error().message,
+            "--rounds: Value 0 not in range 1 to 1000; `paceline bench data --help` shows how it is used");
 }
 
 TEST(BenchProbe, AddsUpInAllBuffers) {

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "paceline/base/result.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace paceline::bench {
+
+/// Lets `app`, which has the name of a whole command ("paceline bench data"), parse the arguments after it. A
+/// request for help is an error with code aborted whose message is the help.
+[[nodiscard]] Status parse_arguments(CLI::App& app, std::vector<std::string> arguments);
+
+}  // namespace paceline::bench
