@@ -45,6 +45,28 @@ inline std::string fault_of(const std::string& path) {
   return faults->empty() ? "" : faults->front();
 }
 
+/// There are `samples` samples, each pixel() and label_of() its number, and verification finds nothing wrong.
+inline void expect_samples(const std::string& path, std::int64_t samples) {
+  const Result<Dataset> dataset = Dataset::open(path);
+  ASSERT_TRUE(dataset.ok()) << dataset.error().message;
+  ASSERT_EQ(dataset->info().samples, samples);
+  std::int64_t sample = 0;
+  for (std::int64_t number = 0; number < dataset->info().chunks; ++number) {
+    const Result<Chunk> chunk = dataset->read_chunk(number);
+    ASSERT_TRUE(chunk.ok()) << chunk.error().message;
+    ASSERT_EQ(chunk->samples(), dataset->chunk_samples()[static_cast<std::size_t>(number)]);
+    for (std::int64_t i = 0; i < chunk->samples(); ++i, ++sample) {
+      ASSERT_EQ(chunk->label(i), label_of(sample));
+      ASSERT_EQ(static_cast<std::int64_t>(chunk->sample(i).size()), dataset->info().sample_bytes);
+      for (std::int64_t at = 0; at < dataset->info().sample_bytes; ++at)
+        ASSERT_EQ(std::to_integer<int>(chunk->sample(i)[static_cast<std::size_t>(at)]), pixel(sample, at))
+            << sample << ", " << at;
+    }
+  }
+  EXPECT_EQ(sample, samples);
+  EXPECT_EQ(fault_of(path), "");
+}
+
 inline void flip(const std::string& path, std::size_t at, int bit) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   file.seekg(static_cast<std::streamoff>(at));

@@ -27,28 +27,6 @@ std::string import_error(const ForeignOptions& options) {
   return imported.ok() ? "imported" : imported.error().message;
 }
 
-/// Every sample of `path` is pixel(), and its label its number modulo 10; `first` is the number of the first.
-void expect_samples(const std::string& path, std::int64_t samples) {
-  const Result<Dataset> dataset = Dataset::open(path);
-  ASSERT_TRUE(dataset.ok()) << dataset.error().message;
-  ASSERT_EQ(dataset->info().samples, samples);
-  std::int64_t sample = 0;
-  for (std::int64_t number = 0; number < dataset->info().chunks; ++number) {
-    const Result<Chunk> chunk = dataset->read_chunk(number);
-    ASSERT_TRUE(chunk.ok()) << chunk.error().message;
-    ASSERT_EQ(chunk->samples(), dataset->chunk_samples()[static_cast<std::size_t>(number)]);
-    for (std::int64_t i = 0; i < chunk->samples(); ++i, ++sample) {
-      ASSERT_EQ(chunk->label(i), label_of(sample));
-      ASSERT_EQ(static_cast<std::int64_t>(chunk->sample(i).size()), dataset->info().sample_bytes);
-      for (std::int64_t at = 0; at < dataset->info().sample_bytes; ++at)
-        ASSERT_EQ(std::to_integer<int>(chunk->sample(i)[static_cast<std::size_t>(at)]), pixel(sample, at))
-            << sample << ", " << at;
-    }
-  }
-  EXPECT_EQ(sample, samples);
-  EXPECT_EQ(fault_of(path), "");
-}
-
 constexpr const char* good_files = R"(
 import h5py, os
 os.chdir(FOLDER)
@@ -98,6 +76,18 @@ class Foreign : public testing::Test {
   void write(const char* program) {
     const Ran ran = run_python(folder, concat("FOLDER = '", folder.path(), "'\n", expected_values, program));
     ASSERT_EQ(ran.status, 0) << ran.output;
+  }
+  /// a.h5, 100 samples in gzip chunks of 16, and the dataset that uses it.
+  ForeignOptions import_compressed_file() {
+    write(R"(
+import h5py
+with h5py.File(f'{FOLDER}/a.h5', 'w') as file:
+    file.create_dataset('images', data=expected(100, (5, 7)), chunks=(16, 5, 7), compression='gzip')
+    file['labels'] = numpy.arange(100) % 10
+)");
+    ForeignOptions options = options_for(folder, "a.h5");
+    EXPECT_EQ(import_error(options), "imported");
+    return options;
   }
   TemporaryFolder folder;
 };
@@ -351,14 +341,7 @@ for name, shape in [('a', (5, 7)), ('b', (7, 5)), ('hwc', (3, 5, 3))]:
 }
 
 TEST_F(Foreign, AFileThatHasChangedSinceIsNoticed) {
-  write(R"(
-import h5py
-with h5py.File(f'{FOLDER}/a.h5', 'w') as file:
-    file.create_dataset('images', data=expected(100, (5, 7)), chunks=(16, 5, 7), compression='gzip')
-    file['labels'] = numpy.arange(100) % 10
-)");
-  const ForeignOptions options = options_for(folder, "a.h5");
-  ASSERT_EQ(import_error(options), "imported");
+  const ForeignOptions options = import_compressed_file();
   const std::string good = read_bytes(folder / "a.h5");
   write_bytes(folder / "a.h5", good + "x");
   expect_part(open_error(options.out), "a.h5: it has ");
@@ -382,14 +365,7 @@ with h5py.File(f'{FOLDER}/a.h5', 'w') as file:
 }
 
 TEST_F(Foreign, LyingManifestsAndIndexesAreErrors) {
-  write(R"(
-import h5py
-with h5py.File(f'{FOLDER}/a.h5', 'w') as file:
-    file.create_dataset('images', data=expected(100, (5, 7)), chunks=(16, 5, 7), compression='gzip')
-    file['labels'] = numpy.arange(100) % 10
-)");
-  const ForeignOptions options = options_for(folder, "a.h5");
-  ASSERT_EQ(import_error(options), "imported");
+  const ForeignOptions options = import_compressed_file();
   const Manifest good = manifest_of(options.out);
   const auto message = [&](const std::function<void(Manifest&)>& change) {
     Manifest manifest = good;

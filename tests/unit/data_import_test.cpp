@@ -12,7 +12,7 @@
 #include <functional>
 #include <thread>
 
-#include "data_fixture.hpp"
+#include "data_damage.hpp"
 #include "paceline/data/dataset.hpp"
 
 namespace paceline {
@@ -21,33 +21,13 @@ namespace {
 namespace fs = std::filesystem;
 using namespace data_testing;
 
-void expect_generated_samples(const std::string& path, std::int64_t samples) {
-  const Result<Dataset> dataset = Dataset::open(path);
-  ASSERT_TRUE(dataset.ok()) << dataset.error().message;
-  ASSERT_EQ(dataset->info().samples, samples);
-  std::int64_t sample = 0;
-  for (std::int64_t number = 0; number < dataset->info().chunks; ++number) {
-    const Result<Chunk> chunk = dataset->read_chunk(number);
-    ASSERT_TRUE(chunk.ok()) << chunk.error().message;
-    ASSERT_EQ(chunk->samples(), dataset->chunk_samples()[static_cast<std::size_t>(number)]);
-    for (std::int64_t i = 0; i < chunk->samples(); ++i, ++sample) {
-      ASSERT_EQ(chunk->label(i), label_of(sample));
-      ASSERT_EQ(chunk->sample(i).size(), static_cast<std::size_t>(image_bytes));
-      for (std::int64_t at = 0; at < image_bytes; ++at)
-        ASSERT_EQ(std::to_integer<std::uint8_t>(chunk->sample(i)[static_cast<std::size_t>(at)]),
-                  pixel(sample, at));
-    }
-  }
-  EXPECT_EQ(sample, samples);
-}
-
 TEST(Import, EverySampleComesBackExactly) {
   const TemporaryFolder folder;
   write_source(folder / "source", 437, 33);
   const Status imported = import_dataset(small_import(folder / "source", folder / "set"));
   ASSERT_TRUE(imported.ok()) << imported.error().message;
-  expect_generated_samples(folder / "set/train", 437);
-  expect_generated_samples(folder / "set/test", 33);
+  expect_samples(folder / "set/train", 437);
+  expect_samples(folder / "set/test", 33);
   EXPECT_EQ(entries_of(folder.path()), (std::vector<std::string>{"set", "source"}));
   EXPECT_EQ(entries_of(folder / "set/train"),
             (std::vector<std::string>{"manifest.json", "shard-00000.h5", "shard-00001.h5", "shard-00002.h5",
@@ -108,8 +88,8 @@ TEST(Import, AnyChunkAndShardSizeWorks) {
       options.shard_samples = shard;
       const Status imported = import_dataset(options);
       ASSERT_TRUE(imported.ok()) << chunk << ", " << shard << ": " << imported.error().message;
-      expect_generated_samples(options.out + "/train", 61);
-      expect_generated_samples(options.out + "/test", 1);
+      expect_samples(options.out + "/train", 61);
+      expect_samples(options.out + "/test", 1);
     }
 }
 
@@ -191,9 +171,6 @@ TEST(Import, WrongOptionsSayWhatIsRight) {
     const Status imported = import_dataset(options);
     return imported.ok() ? std::string("imported") : imported.error().message;
   };
-  const auto expect_part = [](const std::string& whole, const std::string& part) {
-    EXPECT_NE(whole.find(part), std::string::npos) << whole;
-  };
   expect_part(message([](auto& o) { o.kind = "fasion-mnist"; }), "did you mean fashion-mnist?");
   expect_part(message([](auto& o) { o.kind = "mnist", o.sources.clear(); }),
               "needs the folder with its IDX files");
@@ -244,7 +221,7 @@ TEST(Import, TwoAtOnceMakeOneDataset) {
   }
   EXPECT_EQ(made, 1);
   EXPECT_EQ(entries_of(folder.path()), (std::vector<std::string>{"set", "source"}));
-  expect_generated_samples(folder / "set/train", 300);
+  expect_samples(folder / "set/train", 300);
 }
 
 TEST(Import, CancelledAtAnyChunkLeavesNothing) {
