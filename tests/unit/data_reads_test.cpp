@@ -1,10 +1,10 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <ostream>
@@ -52,9 +52,7 @@ std::byte byte_at(std::int64_t i) {
 }
 
 UniqueFd file_of(std::int64_t bytes) {
-  std::string path = "/tmp/paceline-reads-XXXXXX";
-  UniqueFd fd(::mkstemp(path.data()));
-  ::unlink(path.c_str());
+  UniqueFd fd(::memfd_create("paceline-reads", MFD_CLOEXEC));
   std::vector<std::byte> content(static_cast<std::size_t>(bytes));
   for (std::int64_t i = 0; i < bytes; ++i) content[static_cast<std::size_t>(i)] = byte_at(i);
   EXPECT_EQ(::pwrite(fd.get(), content.data(), content.size(), 0), bytes);
@@ -92,7 +90,7 @@ TEST_P(ReadEngines, TheEndOfTheFileIsAShortRead) {
 }
 
 TEST_P(ReadEngines, AnErrorIsToldWithItsNumber) {
-  const UniqueFd folder(::open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd folder(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   std::vector<std::byte> into(10);
   engine->submit({1, folder.get(), into.data(), 10, 0, nullptr});
   engine->submit({2, 12345, into.data(), 10, 0, nullptr});
