@@ -2,6 +2,7 @@
 
 #include "data_damage.hpp"
 #include "data_import.hpp"
+#include "import/tokenizer.hpp"
 #include "paceline/data/preview.hpp"
 
 namespace paceline {
@@ -175,6 +176,70 @@ TEST(TextImport, WhatIsWrongIsSaid) {
   expect_part(message([&](auto& o) { o.tokenizer = "train:500", o.tokenizer_program = "/nowhere/tok"; }),
               "there is no program /nowhere/tok");
   EXPECT_FALSE(fs::exists(folder / "set"));
+}
+
+// What stands for a tokenizer that hangs. The second one gets as far as saying that it is ready.
+constexpr const char* never_answers = "#!/bin/sh\nexec sleep 600\n";
+constexpr const char* answers_no_text =
+    "#!/bin/sh\nprintf '\\001\\000\\000\\000\\010\\000\\000\\000\\054\\001\\000\\000\\377\\377\\377\\377'\n"
+    "exec sleep 600\n";
+
+std::string write_program(const std::string& path, const char* program) {
+  write_bytes(path, program);
+  fs::permissions(path, fs::perms::owner_all);
+  return path;
+}
+
+TEST(HungTokenizer, IsGivenUpAndNamed) {
+  const TemporaryFolder folder;
+  const std::string program = write_program(folder / "hung", never_answers);
+  TokenizerPatience patience;
+  patience.silence = std::chrono::milliseconds(50);
+  const Result<Tokenizer> opened = Tokenizer::open(program, program, patience);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code, ErrorCode::timeout);
+  expect_part(opened.error().message, program + " has not answered for 0.05 s: see that it is");
+  const auto text = []() -> Result<std::string> {
+    return std::string(1 << 20, 'x');
+  };  // more than a socket holds
+  const Result<std::string> trained = train_tokenizer(program, 300, 1, text, patience);
+  ASSERT_FALSE(trained.ok());
+  EXPECT_EQ(trained.error().code, ErrorCode::timeout);
+  expect_part(trained.error().message, program);
+}
+
+TEST(HungTokenizer, EveryWaitForItCanBeCancelled) {
+  const TemporaryFolder folder;
+  const std::string program = write_program(folder / "hung", answers_no_text);
+  bool cancelled = false;
+  TokenizerPatience patience;
+  patience.cancelled = [&]() -> Status {
+    if (cancelled) return Error{ErrorCode::aborted, "cancelled"};
+    return {};
+  };
+  Result<Tokenizer> tokenizer = Tokenizer::open(program, program, patience);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.error().message;
+  EXPECT_EQ(tokenizer->vocabulary(), 300);
+  cancelled = true;
+  EXPECT_EQ(tokenizer->encode("short").error().code, ErrorCode::aborted);
+  EXPECT_EQ(tokenizer->encode(std::string(8 << 20, 'x')).error().code, ErrorCode::aborted);
+}
+
+TEST(HungTokenizer, DoesNotHoldUpTheEndOfACancelledImport) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a.txt", sentence(1));
+  write_bytes(folder / "model", "any");
+  const auto code_with = [&](const char* program, const std::string& tokenizer) {
+    ImportOptions options = text_options({folder / "a.txt"}, folder / "set");
+    options.tokenizer_program = write_program(folder / "hung", program);
+    options.tokenizer = tokenizer;
+    options.cancelled = [asked = 0]() mutable { return ++asked > 10; };
+    return import_dataset(options).error().code;
+  };
+  EXPECT_EQ(code_with(never_answers, folder / "model"), ErrorCode::aborted) << "opening the model";
+  EXPECT_EQ(code_with(never_answers, "train:400"), ErrorCode::aborted) << "learning a vocabulary";
+  EXPECT_EQ(code_with(answers_no_text, folder / "model"), ErrorCode::aborted) << "encoding";
+  EXPECT_EQ(entries_of(folder.path()), (std::vector<std::string>{"a.txt", "hung", "model"}));
 }
 
 TEST(TextImport, ADamagedGzipFileIsLeftOutAndNamed) {

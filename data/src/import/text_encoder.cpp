@@ -16,6 +16,12 @@ constexpr std::int64_t most_vocabulary = 1'000'000;
 // What a vocabulary is learned from: more takes longer and hardly changes it.
 constexpr std::int64_t sample_bytes_wanted = std::int64_t{8} << 20;
 
+Result<Tokenizer> open_tokenizer(ImportRun& run, const std::string& model) {
+  TokenizerPatience patience;
+  patience.cancelled = [&run] { return run.check_cancelled(); };
+  return Tokenizer::open(run.options().tokenizer_program, model, patience);
+}
+
 Result<std::string> train_model(ImportRun& run, std::int64_t vocabulary,
                                 const std::vector<TextDocument>& documents) {
   std::vector<TextPiece> pieces = cut_texts(documents);
@@ -36,10 +42,12 @@ Result<std::string> train_model(ImportRun& run, std::int64_t vocabulary,
     run.begin("learning a vocabulary", 0, true);
     return std::string();
   };
-  return train_tokenizer(run.options().tokenizer_program, vocabulary, run.threads(), next, [&run] {
+  TokenizerPatience patience;
+  patience.cancelled = [&run] {
     run.advance(0);  // shows that it is still at it
     return run.check_cancelled();
-  });
+  };
+  return train_tokenizer(run.options().tokenizer_program, vocabulary, run.threads(), next, patience);
 }
 
 Result<std::string> model_bytes(ImportRun& run, const std::vector<TextDocument>& documents) {
@@ -62,21 +70,21 @@ Result<TextCoding> prepare_coding(ImportRun& run, const std::string& folder,
   const std::string& given = run.options().tokenizer;
   if (given.empty() || given == "bytes") return coding;
   // A wrong model is told by its own name, before anything is copied.
-  if (!given.starts_with(train_prefix)) PACELINE_TRY(Tokenizer::open(run.options().tokenizer_program, given));
+  if (!given.starts_with(train_prefix)) PACELINE_TRY(open_tokenizer(run, given));
   PACELINE_ASSIGN(const std::string model, model_bytes(run, documents));
   coding.model = concat(folder, "/tokenizer.model");
   PACELINE_TRY(write_new_file(run.report(), coding.model, model));
-  PACELINE_ASSIGN(const Tokenizer tokenizer, Tokenizer::open(run.options().tokenizer_program, coding.model));
+  PACELINE_ASSIGN(const Tokenizer tokenizer, open_tokenizer(run, coding.model));
   coding.vocabulary = tokenizer.vocabulary();
   coding.type = coding.vocabulary <= 65536 ? ElementType::u16 : ElementType::i32;
   return coding;
 }
 
-Result<TextEncoder> TextEncoder::make(const ImportRun& run, const TextCoding& coding) {
+Result<TextEncoder> TextEncoder::make(ImportRun& run, const TextCoding& coding) {
   TextEncoder encoder;
   encoder.type_ = coding.type;
   if (coding.model.empty()) return encoder;
-  PACELINE_ASSIGN(Tokenizer tokenizer, Tokenizer::open(run.options().tokenizer_program, coding.model));
+  PACELINE_ASSIGN(Tokenizer tokenizer, open_tokenizer(run, coding.model));
   encoder.tokenizer_.emplace(std::move(tokenizer));
   return encoder;
 }

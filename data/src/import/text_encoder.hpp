@@ -25,10 +25,10 @@ struct TextCoding {
 [[nodiscard]] Result<TextCoding> prepare_coding(ImportRun& run, const std::string& folder,
                                                 const std::vector<TextDocument>& documents);
 
-/// Makes texts into tokens as they lie in a dataset; one for each thread.
+/// Makes texts into tokens as they lie in a dataset; one for each thread. `run` must outlive it.
 class TextEncoder {
  public:
-  [[nodiscard]] static Result<TextEncoder> make(const ImportRun& run, const TextCoding& coding);
+  [[nodiscard]] static Result<TextEncoder> make(ImportRun& run, const TextCoding& coding);
   /// The tokens of a text, with the separator after it if `ends`.
   [[nodiscard]] Result<std::vector<std::byte>> encode(std::string_view text, bool ends);
 

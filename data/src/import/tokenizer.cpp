@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "../../tokenizer/frames.hpp"
@@ -19,7 +21,14 @@
 namespace paceline {
 namespace {
 
+const SteadyClock steady_clock;
+
 constexpr int poll_period_ms = 100;
+// A text is encoded at some MiB in a second, and a vocabulary of 8 MiB of text is learned in a minute or so.
+// These are for machines that are busy with much else.
+constexpr std::int64_t slowest_bytes_per_s = 64 << 10;
+constexpr Duration longest_learning = std::chrono::hours(2);
+constexpr Duration farewell = std::chrono::seconds(5);  // of a killed process
 
 Result<std::string> find_program(const std::string& given) {
   std::string program = given;
@@ -72,49 +81,22 @@ Error gone() {
   return {ErrorCode::internal, "paceline-tokenizer has ended before its work was done"};
 }
 
-Status send_all(int socket, const void* from, std::size_t bytes) {
-  const auto* at = static_cast<const char*>(from);
-  while (bytes > 0) {
-    const ssize_t put = ::send(socket, at, bytes, MSG_NOSIGNAL);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return gone();
-    at += put;
-    bytes -= static_cast<std::size_t>(put);
-  }
-  return {};
-}
-
-Status receive_all(int socket, void* into, std::size_t bytes, const std::function<Status()>& cancelled) {
-  auto* at = static_cast<char*>(into);
-  while (bytes > 0) {
-    pollfd entry{socket, POLLIN, 0};
-    const int ready = ::poll(&entry, 1, poll_period_ms);
-    if (ready <= 0) {
-      PACELINE_TRY(cancelled());
-      continue;
-    }
-    const ssize_t got = ::recv(socket, at, bytes, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return gone();
-    at += got;
-    bytes -= static_cast<std::size_t>(got);
-  }
-  return {};
-}
-
-Status never() {
-  return {};
+Duration work_on(std::size_t bytes) {
+  return std::chrono::seconds(static_cast<std::int64_t>(bytes) / slowest_bytes_per_s);
 }
 
 }  // namespace
 
 Result<TokenizerProcess> TokenizerProcess::start(const std::string& given,
-                                                 const std::vector<std::string>& arguments) {
+                                                 const std::vector<std::string>& arguments,
+                                                 TokenizerPatience patience) {
   PACELINE_ASSIGN(std::string program, find_program(given));
   int sockets[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
     return system_error("cannot make a socket for paceline-tokenizer");
   TokenizerProcess process;
+  process.program_ = program;
+  process.patience_ = std::move(patience);
   process.socket_.reset(sockets[0]);
   const UniqueFd theirs(sockets[1]);
   std::vector<std::string> words = arguments;
@@ -130,40 +112,89 @@ Result<TokenizerProcess> TokenizerProcess::start(const std::string& given,
 }
 
 TokenizerProcess::TokenizerProcess(TokenizerProcess&& other) noexcept
-    : socket_(std::move(other.socket_)), pid_(std::exchange(other.pid_, -1)) {
+    : program_(std::move(other.program_)),
+      patience_(std::move(other.patience_)),
+      socket_(std::move(other.socket_)),
+      pid_(std::exchange(other.pid_, -1)) {
 }
 
 TokenizerProcess::~TokenizerProcess() {
   if (pid_ < 0) return;
   ::kill(pid_, SIGKILL);
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  // One that hangs in the kernel, on a filesystem that does not answer, outlives us.
+  const Deadline deadline(steady_clock, farewell);
+  while (::waitpid(pid_, nullptr, WNOHANG) == 0 && !deadline.passed())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+/// Until the socket has or takes bytes.
+Status TokenizerProcess::wait_until_ready(short events, Duration at_most) const {
+  const Deadline deadline(steady_clock, at_most);
+  pollfd entry{socket_.get(), events, 0};
+  while (::poll(&entry, 1, std::min(poll_period_ms, deadline.left_ms())) <= 0) {
+    if (patience_.cancelled) PACELINE_TRY(patience_.cancelled());
+    if (deadline.passed())
+      return Error{ErrorCode::timeout,
+                   concat(shown(program_), " has not answered for ", to_seconds(at_most),
+                          " s: see that it is the paceline-tokenizer of this build and that the machine has "
+                          "time and memory for it, then try again")};
   }
+  return {};
+}
+
+Status TokenizerProcess::send_all(const void* from, std::size_t bytes) {
+  const auto* at = static_cast<const char*>(from);
+  while (bytes > 0) {
+    PACELINE_TRY(wait_until_ready(POLLOUT, patience_.silence));
+    const ssize_t put = ::send(socket_.get(), at, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (put < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (put <= 0) return gone();
+    at += put;
+    bytes -= static_cast<std::size_t>(put);
+  }
+  return {};
+}
+
+Status TokenizerProcess::receive_all(void* into, std::size_t bytes, Duration work) {
+  auto* at = static_cast<char*>(into);
+  while (bytes > 0) {
+    PACELINE_TRY(wait_until_ready(POLLIN, patience_.silence + work));
+    const ssize_t got = ::recv(socket_.get(), at, bytes, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return gone();
+    at += got;
+    bytes -= static_cast<std::size_t>(got);
+  }
+  return {};
 }
 
 Status TokenizerProcess::send(std::uint32_t kind, std::span<const std::byte> content) {
   if (content.size() > tokenizer_frame_limit)
     return Error{ErrorCode::unsupported, "a text of more than 1 GiB can't be made into tokens at once"};
   const TokenizerFrame frame{kind, static_cast<std::uint32_t>(content.size())};
-  PACELINE_TRY(send_all(socket_.get(), &frame, sizeof frame));
-  return send_all(socket_.get(), content.data(), content.size());
+  PACELINE_TRY(send_all(&frame, sizeof frame));
+  return send_all(content.data(), content.size());
 }
 
-Result<TokenizerProcess::Answer> TokenizerProcess::receive(const std::function<Status()>& cancelled) {
+Result<TokenizerProcess::Answer> TokenizerProcess::receive(Duration work) {
   TokenizerFrame frame;
-  PACELINE_TRY(receive_all(socket_.get(), &frame, sizeof frame, cancelled));
+  PACELINE_TRY(receive_all(&frame, sizeof frame, work));
   if (frame.bytes > tokenizer_frame_limit) return gone();
   Answer answer{frame.kind, std::string(frame.bytes, '\0')};
-  PACELINE_TRY(receive_all(socket_.get(), answer.content.data(), answer.content.size(), cancelled));
+  PACELINE_TRY(receive_all(answer.content.data(), answer.content.size(), {}));
   return answer;
 }
 
-Result<Tokenizer> Tokenizer::open(const std::string& program, const std::string& model) {
+Result<Tokenizer> Tokenizer::open(const std::string& program, const std::string& model,
+                                  TokenizerPatience patience) {
   if (::access(model.c_str(), R_OK) != 0)
     return Error{ErrorCode::not_found,
                  system_error(concat("cannot open the tokenizer ", shown(model))).message};
-  PACELINE_ASSIGN(TokenizerProcess process, TokenizerProcess::start(program, {"serve", model}));
+  PACELINE_ASSIGN(TokenizerProcess process,
+                  TokenizerProcess::start(program, {"serve", model}, std::move(patience)));
   Tokenizer tokenizer(std::move(process), shown(model));
-  const Result<TokenizerProcess::Answer> ready = tokenizer.process_.receive(never);
+  const Result<TokenizerProcess::Answer> ready = tokenizer.process_.receive();
+  if (!ready.ok() && ready.error().code != ErrorCode::internal) return ready.error();  // else it has ended
   std::int32_t numbers[2];
   if (!ready.ok() || ready->kind != tokenizer_ready || ready->content.size() != sizeof numbers)
     return Error{ErrorCode::corrupt, concat(tokenizer.model_,
@@ -178,7 +209,7 @@ Result<Tokenizer> Tokenizer::open(const std::string& program, const std::string&
 Result<std::string> Tokenizer::ask(std::uint32_t kind, std::span<const std::byte> content,
                                    std::uint32_t wanted) {
   PACELINE_TRY(process_.send(kind, content));
-  PACELINE_ASSIGN(TokenizerProcess::Answer answer, process_.receive(never));
+  PACELINE_ASSIGN(TokenizerProcess::Answer answer, process_.receive(work_on(content.size())));
   if (answer.kind == wanted) return std::move(answer.content);
   return Error{ErrorCode::internal, concat(model_, ": ", shown(answer.content))};
 }
@@ -197,16 +228,16 @@ Result<std::string> Tokenizer::decode(std::span<const std::int32_t> tokens) {
 
 Result<std::string> train_tokenizer(const std::string& program, std::int64_t vocabulary, int threads,
                                     const std::function<Result<std::string>()>& next,
-                                    const std::function<Status()>& cancelled) {
+                                    const TokenizerPatience& patience) {
   PACELINE_ASSIGN(TokenizerProcess process,
-                  TokenizerProcess::start(program, {"train", concat(vocabulary), concat(threads)}));
+                  TokenizerProcess::start(program, {"train", concat(vocabulary), concat(threads)}, patience));
   while (true) {
-    PACELINE_TRY(cancelled());
+    if (patience.cancelled) PACELINE_TRY(patience.cancelled());
     PACELINE_ASSIGN(const std::string text, next());
     PACELINE_TRY(process.send(tokenizer_text, std::as_bytes(std::span(text))));
     if (text.empty()) break;
   }
-  PACELINE_ASSIGN(TokenizerProcess::Answer answer, process.receive(cancelled));
+  PACELINE_ASSIGN(TokenizerProcess::Answer answer, process.receive(longest_learning));
   if (answer.kind == tokenizer_model) return std::move(answer.content);
   return Error{ErrorCode::invalid_argument,
                concat("cannot train a tokenizer with ", vocabulary, " tokens: ", shown(answer.content))};

@@ -9,16 +9,27 @@
 #include <string_view>
 #include <vector>
 
+#include "paceline/base/clock.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/result.hpp"
 
 namespace paceline {
 
-/// A running paceline-tokenizer, killed with its owner. Used by one thread at a time.
+/// How long paceline-tokenizer is waited for.
+struct TokenizerPatience {
+  /// Once it says and takes nothing for so long, beside the time that its task may take, it counts as hung.
+  Duration silence = std::chrono::seconds(60);
+  /// Asked ten times a second while waiting; an error ends the wait. Empty: nobody cancels.
+  std::function<Status()> cancelled;
+};
+
+/// A running paceline-tokenizer, killed with its owner. Used by one thread at a time. No call waits without
+/// end: timeout names the program.
 class TokenizerProcess {
  public:
   [[nodiscard]] static Result<TokenizerProcess> start(const std::string& program,
-                                                      const std::vector<std::string>& arguments);
+                                                      const std::vector<std::string>& arguments,
+                                                      TokenizerPatience patience);
   TokenizerProcess(TokenizerProcess&& other) noexcept;
   TokenizerProcess& operator=(TokenizerProcess&&) = delete;
   ~TokenizerProcess();
@@ -28,12 +39,17 @@ class TokenizerProcess {
     std::string content;
   };
   [[nodiscard]] Status send(std::uint32_t kind, std::span<const std::byte> content);
-  /// Waits for a frame; `cancelled` is asked ten times a second.
-  [[nodiscard]] Result<Answer> receive(const std::function<Status()>& cancelled);
+  /// Waits for a frame, which `work` may precede: the time that the program is granted for what it was asked.
+  [[nodiscard]] Result<Answer> receive(Duration work = {});
 
  private:
   TokenizerProcess() = default;
+  [[nodiscard]] Status wait_until_ready(short events, Duration at_most) const;
+  [[nodiscard]] Status send_all(const void* from, std::size_t bytes);
+  [[nodiscard]] Status receive_all(void* into, std::size_t bytes, Duration work);
 
+  std::string program_;
+  TokenizerPatience patience_;
   UniqueFd socket_;
   pid_t pid_ = -1;
 };
@@ -41,8 +57,10 @@ class TokenizerProcess {
 /// A SentencePiece model at work.
 class Tokenizer {
  public:
-  /// `program` as in ImportOptions. The errors name the model.
-  [[nodiscard]] static Result<Tokenizer> open(const std::string& program, const std::string& model);
+  /// `program` as in ImportOptions. The errors name the model; that of a program which does not answer, the
+  /// program.
+  [[nodiscard]] static Result<Tokenizer> open(const std::string& program, const std::string& model,
+                                              TokenizerPatience patience = {});
 
   /// How many different tokens there are.
   [[nodiscard]] std::int32_t vocabulary() const noexcept { return vocabulary_; }
@@ -64,10 +82,10 @@ class Tokenizer {
 };
 
 /// Trains a model with up to `vocabulary` tokens on texts, which `next` gives until it gives an empty one;
-/// the model's bytes. `cancelled` is asked while that takes its time.
+/// the model's bytes.
 [[nodiscard]] Result<std::string> train_tokenizer(const std::string& program, std::int64_t vocabulary,
                                                   int threads,
                                                   const std::function<Result<std::string>()>& next,
-                                                  const std::function<Status()>& cancelled);
+                                                  const TokenizerPatience& patience);
 
 }  // namespace paceline
