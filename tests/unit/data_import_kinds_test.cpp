@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -7,6 +8,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
+#include <thread>
 
 #include "data_damage.hpp"
 #include "data_import.hpp"
@@ -46,6 +49,46 @@ TEST(ImportKinds, OptionsOfOtherKindsAreRefused) {
   EXPECT_EQ(message("text", [](auto& o) { o.values = "/x"; }), "--values is for hdf5, and not for text");
   expect_part(message("hdf5", [](auto& o) { o.storage = "zstd"; }),
               "--storage is for fashion-mnist, mnist, idx");
+}
+
+/// No thread can start while it lives: there is no room for the stack of one.
+class NoMoreThreads {
+ public:
+  NoMoreThreads() {
+    EXPECT_EQ(::pthread_getattr_default_np(&before_), 0);
+    pthread_attr_t attributes;
+    EXPECT_EQ(::pthread_attr_init(&attributes), 0);
+    EXPECT_EQ(::pthread_attr_setstacksize(&attributes, std::size_t{1} << 50), 0);
+    EXPECT_EQ(::pthread_setattr_default_np(&attributes), 0);
+    ::pthread_attr_destroy(&attributes);
+  }
+  ~NoMoreThreads() {
+    EXPECT_EQ(::pthread_setattr_default_np(&before_), 0);
+    ::pthread_attr_destroy(&before_);
+  }
+  NoMoreThreads(const NoMoreThreads&) = delete;
+  NoMoreThreads& operator=(const NoMoreThreads&) = delete;
+
+ private:
+  pthread_attr_t before_{};
+};
+
+TEST(ImportKinds, AnImportDoesWithTheThreadsThatCanStart) {
+  const TemporaryFolder folder;
+  write_source(folder / "source", 300, 20);
+  write_bytes(folder / "book.txt", sentence(1) + sentence(2));
+  ImportOptions images = options_for("mnist", {folder / "source"}, folder / "images");
+  images.threads = 4;
+  ImportOptions text = options_for("text", {folder / "book.txt"}, folder / "text");
+  text.threads = 4;
+  {
+    const NoMoreThreads none;
+    EXPECT_THROW(std::thread([] {}).join(), std::system_error);
+    EXPECT_EQ(message_of(images), "imported");
+    EXPECT_EQ(message_of(text), "imported");
+  }
+  expect_samples(images.out + "/train", 300);
+  EXPECT_EQ(fault_of(text.out + "/train"), "");
 }
 
 TEST(ImportKinds, WhatAKilledImportLeftIsRemovedByTheNext) {

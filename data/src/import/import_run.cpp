@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -48,7 +49,11 @@ Status ImportRun::run_threads(const std::function<Status()>& work) {
     stopped_ = true;
   };
   std::vector<std::thread> threads;
-  for (int i = 1; i < threads_; ++i) threads.emplace_back(body);
+  threads.reserve(static_cast<std::size_t>(threads_));
+  try {
+    for (int i = 1; i < threads_; ++i) threads.emplace_back(body);
+  } catch (const std::system_error&) {  // the machine has no more: fewer do the same, only slower
+  }
   body();
   for (std::thread& thread : threads) thread.join();
   return failed_;

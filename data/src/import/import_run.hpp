@@ -25,7 +25,8 @@ class ImportRun {
 
   /// aborted once the user, or another thread's failure, wants the import to end.
   [[nodiscard]] Status check_cancelled();
-  /// Runs `work` on threads() threads and waits for all of them; the first failure, which ends the others.
+  /// Runs `work` on threads() threads, or as many as can be started, and waits for all of them; the first
+  /// failure, which ends the others.
   [[nodiscard]] Status run_threads(const std::function<Status()>& work);
 
   /// A stage of `total` begins.
