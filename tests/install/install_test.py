@@ -69,6 +69,24 @@ class Installed(unittest.TestCase):
         self.assertEqual(alone.returncode, 1)
         self.assertIn("set RANK, WORLD_SIZE", alone.stderr)
 
+    def test_text_with_a_tokenizer_of_its_own(self):
+        programs = self.folder / "prefix/bin"
+        alone = run(programs / "paceline-tokenizer")
+        self.assertEqual((alone.returncode, alone.stderr),
+                         (2, "paceline-tokenizer is started by paceline data import and preview\n"))
+        texts = self.folder / "texts"
+        texts.mkdir()
+        for number in range(30):
+            lines = [f"Document {number}, line {line}, of sheep and shepherds.\n" for line in range(50)]
+            (texts / f"{number}.txt").write_text("".join(lines))
+        done = run(programs / "paceline", "data", "import", "text", "texts", "--tokenizer", "train:400", "--out",
+                   "tokens", cwd=self.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("SentencePiece, tokens/train/../tokenizer.model", done.stdout)
+        shown = run(programs / "paceline", "data", "preview", "tokens/train", cwd=self.folder)
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertIn("of sheep and shepherds.", shown.stdout)
+
     def test_a_model_of_ones_own(self):
         from training_test import write_idx
 
