@@ -263,6 +263,150 @@ TEST(StepFailures, ALossThatIsNotFiniteIsAnErrorEverywhere) {
     EXPECT_NE(failure.find("loss is not finite at step 0"), std::string::npos) << failure;
 }
 
+// ---- ranks that are lost, and ranks that come new -------------------------------------------------------
+
+/// A place where ranks that are threads meet once more, without the communicator.
+struct SecondMeeting {
+  Listener listener = free_listener();
+  std::vector<Member> members;
+  explicit SecondMeeting(const std::string& nodes) : members(members_of({nodes}, listener.port)) {}
+  [[nodiscard]] Result<Communicator> join(int rank) {
+    CommunicatorOptions options;
+    options.generation = 2;
+    if (rank == 0) options.listener = std::move(listener.fd);
+    return Communicator::connect(rank, members, std::move(options));
+  }
+};
+
+TEST(Elastic, SurvivorsDoTheStepAgainAndEndWithTheSameWeights) {
+  const std::vector<torch::Tensor> expected = reference(SmallModel::plain, 0.9);
+  SecondMeeting second("ab");
+  expect_all_well(run_ranks({"aab"}, [&](Result<Communicator>& first, int rank) -> std::string {
+    if (!first.ok()) return first.error().message;
+    at::set_num_threads(1);
+    SmallModel model(SmallModel::plain);
+    auto trainer = Trainer::make(*first, model, options_with(0.9));
+    if (!trainer.ok()) return trainer.error().message;
+    for (std::int64_t step = 0; step < 2; ++step)
+      if (const auto outcome =
+              trainer->step({step, batch_samples, learning_rate, 77, false}, passes_of(step, 8 * rank, 8, 8));
+          !outcome.ok())
+        return outcome.error().message;
+    if (rank == 1) {
+      first->abort("it is lost");
+      return {};
+    }
+    const auto failed =
+        trainer->step({2, batch_samples, learning_rate, 77, false}, passes_of(2, 8 * rank, 8, 8));
+    if (failed.ok()) return "a step without one of its ranks was applied";
+    if (trainer->holds_reduced()) return "it claims to hold what was never summed";
+    if (trainer->roll_forward().ok()) return "it rolled forward from nothing";
+    const int place = rank == 0 ? 0 : 1;
+    auto communicator = second.join(place);
+    if (!communicator.ok()) return communicator.error().message;
+    if (const Status entered = trainer->enter(*communicator); !entered.ok()) return entered.error().message;
+    for (std::int64_t step = 2; step < steps; ++step)
+      if (const auto outcome = trainer->step({step, batch_samples, learning_rate, 78, false},
+                                             passes_of(step, 12 * place, 12, 12));
+          !outcome.ok())
+        return outcome.error().message;
+    const std::string off = difference(values_of(model), expected, 2e-6);
+    trainer = Error{ErrorCode::internal, "its memory is the communicator's"};
+    return off;
+  }));
+}
+
+TEST(Elastic, AStepThatIsHeldCanBeAppliedWithoutTheOthers) {
+  const std::vector<torch::Tensor> expected = reference(SmallModel::norms, 0);
+  std::vector<std::vector<torch::Tensor>> applied(2);
+  expect_all_well(run_ranks({"aa"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel model(SmallModel::norms);
+    auto trainer = Trainer::make(*communicator, model, options_with(0.9));
+    if (!trainer.ok()) return trainer.error().message;
+    // What ends the commit doesn't matter: the gradients were reduced before it.
+    const StepSpec spec{0, batch_samples, 0.1, static_cast<std::uint64_t>(100 + 10 * rank), false};
+    if (trainer->step(spec, passes_of(0, 12 * rank, 12, 12)).ok()) return "the step was applied";
+    if (!trainer->holds_reduced()) return "it does not hold what was summed";
+    const auto outcome = trainer->roll_forward();
+    if (!outcome.ok()) return outcome.error().message;
+    if (!(outcome->gradient_norm > 0)) return "nothing was applied";
+    if (trainer->holds_reduced()) return "it would apply the step twice";
+    trainer->prepare_evaluation();
+    applied[static_cast<std::size_t>(rank)] = values_of(model);
+    applied[static_cast<std::size_t>(rank)].push_back(
+        model.module().named_buffers()["norm.running_mean"].clone());
+    return {};
+  }));
+  EXPECT_EQ(difference(applied[0], applied[1], 0), "");
+  SmallModel untouched(SmallModel::norms);
+  EXPECT_NE(difference(values_of(untouched), applied[0], 0), "");
+}
+
+TEST(Elastic, StateThatIsCopiedMakesAJoinerTheSame) {
+  SecondMeeting second("aab");
+  std::vector<std::vector<std::byte>> state;  // of a rank that has trained
+  std::vector<std::vector<torch::Tensor>> weights(3);
+  expect_all_well(run_ranks({"ab"}, [&](Result<Communicator>& first, int rank) -> std::string {
+    if (!first.ok()) return first.error().message;
+    TrainerOptions options = options_with(0);
+    options.optimizer.kind = OptimizerKind::adamw;
+    SmallModel model(SmallModel::norms);
+    auto trainer = Trainer::make(*first, model, options);
+    if (!trainer.ok()) return trainer.error().message;
+    for (std::int64_t step = 0; step < 3; ++step)
+      if (const auto outcome =
+              trainer->step({step, batch_samples, 0.01, 77, false}, passes_of(step, 12 * rank, 12, 12));
+          !outcome.ok())
+        return outcome.error().message;
+    if (rank == 0)
+      for (const StatePart& part : trainer->state()) state.emplace_back(part.bytes.begin(), part.bytes.end());
+    if (const Status met = first->barrier(); !met.ok()) return met.error().message;
+    const auto go_on = [&](Trainer& one, Model& its, Communicator& with, int place) -> std::string {
+      for (std::int64_t step = 3; step < 5; ++step)
+        if (const auto outcome =
+                one.step({step, batch_samples, 0.01, 78, false}, passes_of(step, 8 * place, 8, 8));
+            !outcome.ok()) {
+          with.abort("a test has failed");
+          return outcome.error().message;
+        }
+      one.prepare_evaluation();
+      auto& own = weights[static_cast<std::size_t>(place)];
+      own = values_of(its);
+      own.push_back(its.module().named_buffers()["norm.running_var"].clone());
+      return {};
+    };
+    std::string joiners;
+    std::thread joiner;
+    if (rank == 0)
+      joiner = std::thread([&] {
+        auto communicator = second.join(2);
+        SmallModel fresh(SmallModel::norms);
+        // Whatever it had drawn before must not matter.
+        for (torch::Tensor& parameter : fresh.module().parameters()) parameter.detach().fill_(9);
+        TrainerOptions late_options = options;
+        late_options.share_state = false;
+        auto late = communicator.ok() ? Trainer::make(*communicator, fresh, late_options)
+                                      : Result<Trainer>(communicator.error());
+        if (!late.ok()) return void(joiners = late.error().message);
+        std::size_t i = 0;
+        for (const StatePart& part : late->state()) std::ranges::copy(state[i++], part.bytes.begin());
+        joiners = go_on(*late, fresh, *communicator, 2);
+      });
+    auto communicator = second.join(rank);
+    std::string failure = communicator.ok() ? "" : communicator.error().message;
+    if (failure.empty())
+      if (const Status entered = trainer->enter(*communicator); !entered.ok())
+        failure = entered.error().message;
+    if (failure.empty()) failure = go_on(*trainer, model, *communicator, rank);
+    if (joiner.joinable()) joiner.join();
+    trainer = Error{ErrorCode::internal, "its memory is the communicator's"};
+    return failure.empty() ? joiners : failure;
+  }));
+  EXPECT_EQ(difference(weights[0], weights[1], 0), "");
+  EXPECT_EQ(difference(weights[0], weights[2], 0), "");
+}
+
 TEST(Consumed, IsTheSumModulo2To64OnEveryRank) {
   // Full limbs, a sum that wraps around, and a rank without a part of the step.
   const std::vector<std::uint64_t> parts = {0xffffffffffffffffU, 0x0123456789abcdefU, 0x8000000000000001U};

@@ -1,5 +1,6 @@
 #include "normalization.hpp"
 
+#include <algorithm>
 #include <memory>
 
 #include "paceline/base/assert.hpp"
@@ -60,6 +61,18 @@ void NormalizationStatistics::commit(std::span<const float> sum) {
     for (std::int64_t i = 0; i < entry.committed.numel(); ++i, ++at)
       committed[i] = (1 - factor) * committed[i] + factor * sum[at];
   }
+}
+
+NormalizationStatistics::State NormalizationStatistics::state() {
+  State state{{}, steps_};
+  for (const Entry& entry : entries_) state.averages.push_back(entry.committed);
+  return state;
+}
+
+bool NormalizationStatistics::owns(const torch::Tensor& buffer) const {
+  return std::ranges::any_of(entries_, [&](const Entry& entry) {
+    return entry.buffer.is_same(buffer) || entry.batches.is_same(buffer);
+  });
 }
 
 void NormalizationStatistics::publish() const {

@@ -25,6 +25,14 @@ class NormalizationStatistics {
   void collect(std::span<float> sum, float weight) const;
   /// The step has committed: `sum` is over all passes of all ranks, of total weight 1.
   void commit(std::span<const float> sum);
+  /// All of its state, for copying out and in: the committed averages, and how many steps are in them.
+  struct State {
+    std::vector<torch::Tensor> averages;  ///< f32, contiguous
+    std::int64_t& steps;
+  };
+  [[nodiscard]] State state();
+  /// Whether `buffer` is one of a batch norm's, which hold a pass's statistics while training.
+  [[nodiscard]] bool owns(const torch::Tensor& buffer) const;
   /// Puts the committed averages into the modules' buffers, for evaluation or saving.
   void publish() const;
 

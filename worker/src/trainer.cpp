@@ -1,6 +1,7 @@
 #include "paceline/train/trainer.hpp"
 
 #include <cmath>
+#include <optional>
 #include <unordered_set>
 
 #include "gradients.hpp"
@@ -53,6 +54,7 @@ struct Vote {
   std::int64_t plan_least = 0;
   std::int64_t plan_greatest_negated = 0;
   std::int64_t stop_negated = 0;
+  std::int64_t next_generation = 0;
 };
 
 }  // namespace
@@ -60,7 +62,7 @@ struct Vote {
 class Trainer::Impl {
  public:
   Impl(Communicator& communicator, Model& model, TrainerOptions options)
-      : communicator_(communicator),
+      : communicator_(&communicator),
         model_(model),
         options_(options),
         images_(image_format(model.module())),
@@ -68,54 +70,76 @@ class Trainer::Impl {
 
   [[nodiscard]] Status prepare();
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
+  [[nodiscard]] bool holds_reduced() const { return held_.has_value(); }
+  [[nodiscard]] Result<StepOutcome> roll_forward();
+  [[nodiscard]] Status enter(Communicator& communicator);
+  [[nodiscard]] std::vector<StatePart> state();
   void prepare_evaluation();
 
   [[nodiscard]] std::int64_t parameters() const { return parameter_elements_; }
   [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->layout().buckets.size()); }
 
  private:
-  [[nodiscard]] Status take_over_parameters(const std::vector<NamedTensor>& parameters);
+  void take_over_parameters();
+  void find_other_tensors();
+  [[nodiscard]] Status make_gradients();
   [[nodiscard]] Status share_state_of_rank_0();
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
-  [[nodiscard]] Result<bool> commit(const StepSpec& spec);
+  [[nodiscard]] Result<Vote> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
 
-  Communicator& communicator_;
+  Communicator* communicator_;  // does not own
   Model& model_;
   TrainerOptions options_;
   torch::MemoryFormat images_;
   NormalizationStatistics normalization_;
+  std::vector<NamedTensor> trained_;
+  std::vector<NamedTensor> others_;  // buffers and frozen parameters
   std::unique_ptr<Gradients> gradients_;
+  std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
   torch::Tensor flat_parameters_;         // places as in the gradients' layout
   std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
   std::int64_t parameter_elements_ = 0;
 };
 
 Status Trainer::Impl::prepare() {
-  PACELINE_ASSIGN(const std::vector<NamedTensor> parameters, trainable_parameters(model_.module()));
+  PACELINE_ASSIGN(trained_, trainable_parameters(model_.module()));
+  for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
+  PACELINE_TRY(make_gradients());
+  take_over_parameters();
+  find_other_tensors();
+  return options_.share_state ? share_state_of_rank_0() : Status();
+}
+
+Status Trainer::Impl::make_gradients() {
   std::vector<torch::Tensor> tensors;
   std::vector<std::string> names;
-  for (const NamedTensor& parameter : parameters) {
+  for (const NamedTensor& parameter : trained_) {
     tensors.push_back(parameter.tensor);
     names.push_back(parameter.name);
-    parameter_elements_ += parameter.tensor.numel();
   }
   PACELINE_ASSIGN(gradients_,
-                  Gradients::make(communicator_, tensors, names, figures + normalization_.elements(), images_,
-                                  static_cast<std::size_t>(options_.bucket_bytes) / sizeof(float)));
-  PACELINE_TRY(take_over_parameters(parameters));
-  return share_state_of_rank_0();
+                  Gradients::make(*communicator_, tensors, names, figures + normalization_.elements(),
+                                  images_, static_cast<std::size_t>(options_.bucket_bytes) / sizeof(float)));
+  return {};
+}
+
+Status Trainer::Impl::enter(Communicator& communicator) {
+  held_.reset();
+  gradients_.reset();  // its memory belongs to the ranks of before
+  communicator_ = &communicator;
+  return make_gradients();
 }
 
 /// Moves the parameters into flat memory, in the places of their gradients.
-Status Trainer::Impl::take_over_parameters(const std::vector<NamedTensor>& parameters) {
+void Trainer::Impl::take_over_parameters() {
   const torch::NoGradGuard no_grad;
   const BucketLayout& layout = gradients_->layout();
   flat_parameters_ = torch::zeros({static_cast<std::int64_t>(layout.tail)}, torch::kFloat);
   std::vector<FlatOptimizer::Range> decayed;
-  for (std::size_t i = parameters.size(); i-- > 0;) {  // ascending places
-    torch::Tensor tensor = parameters[i].tensor;
+  for (std::size_t i = trained_.size(); i-- > 0;) {  // ascending places
+    torch::Tensor& tensor = trained_[i].tensor;
     const auto begin = layout.offset[i];
     const auto size = static_cast<std::size_t>(tensor.numel());
     const torch::Tensor place =
@@ -126,45 +150,65 @@ Status Trainer::Impl::take_over_parameters(const std::vector<NamedTensor>& param
       decayed.push_back({begin, begin + size});
   }
   optimizer_.emplace_back(options_.optimizer, layout.tail, std::move(decayed));
-  return {};
+}
+
+/// What isn't trained and stays between steps all the same, in memory of one piece each.
+void Trainer::Impl::find_other_tensors() {
+  const torch::NoGradGuard no_grad;
+  for (const auto& item : model_.module().named_buffers())
+    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value()});
+  for (const auto& item : model_.module().named_parameters())
+    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value()});
+  for (NamedTensor& other : others_)
+    if (!other.tensor.is_contiguous()) other.tensor.set_data(other.tensor.contiguous());
+}
+
+std::vector<StatePart> Trainer::Impl::state() {
+  std::vector<StatePart> parts;
+  const auto add = [&parts](std::string name, auto span) {
+    parts.push_back({std::move(name), std::as_writable_bytes(span)});
+  };
+  const auto add_tensor = [&parts](std::string name, const torch::Tensor& tensor) {
+    parts.push_back({std::move(name), {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}});
+  };
+  add_tensor("parameters", flat_parameters_);
+  for (const NamedTensor& other : others_) add_tensor(concat("other.", other.name), other.tensor);
+  const FlatOptimizer::State optimizer = optimizer_.front().state();
+  add("optimizer.momentum", optimizer.momentum);
+  if (!optimizer.second_moment.empty()) add("optimizer.second_moment", optimizer.second_moment);
+  add("optimizer.updates", std::span(&optimizer.updates, 1));
+  const NormalizationStatistics::State averages = normalization_.state();
+  for (std::size_t i = 0; i < averages.averages.size(); ++i)
+    add_tensor(concat("normalization.", i), averages.averages[i]);
+  add("normalization.steps", std::span(&averages.steps, 1));
+  return parts;
 }
 
 Status Trainer::Impl::share_state_of_rank_0() {
-  PACELINE_TRY(communicator_.broadcast(flat_parameters_.data_ptr<float>(), gradients_->layout().tail,
-                                       DataType::f32, 0));
-  const torch::NoGradGuard no_grad;
-  // What is not trained: buffers and frozen parameters, whatever their type, as bytes in i32 words.
-  std::vector<torch::Tensor> others = model_.module().buffers();
-  for (const torch::Tensor& parameter : model_.module().parameters())
-    if (!parameter.requires_grad()) others.push_back(parameter);
-  for (torch::Tensor& tensor : others) {
-    torch::Tensor bytes = torch::zeros({static_cast<std::int64_t>((tensor.nbytes() + 3) / 4)}, torch::kInt);
-    const torch::Tensor dense = tensor.contiguous();
-    std::memcpy(bytes.data_ptr(), dense.data_ptr(), dense.nbytes());
-    PACELINE_TRY(
-        communicator_.broadcast(bytes.data_ptr(), static_cast<std::size_t>(bytes.numel()), DataType::i32, 0));
-    const torch::Tensor received = torch::empty_like(dense);
-    std::memcpy(received.data_ptr(), bytes.data_ptr(), received.nbytes());
-    tensor.copy_(received);
-  }
+  for (const StatePart& part : state())
+    PACELINE_TRY(communicator_->broadcast(part.bytes.data(), part.bytes.size(), DataType::u8, 0));
   return {};
 }
 
 Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pass> passes) {
   PACELINE_ASSERT(spec.global_samples > 0, "a step has samples");
+  held_.reset();
   gradients_->begin_step();
   const Status computed = compute(spec, passes);
   if (!computed.ok()) {
     // The others wait for this rank's buckets.
-    communicator_.abort(computed.error().message);
+    communicator_->abort(computed.error().message);
+    [[maybe_unused]] const Status ended = gradients_->wait();
     return computed.error();
   }
   const Instant backward_ended = steady_clock.now();
   PACELINE_TRY(gradients_->wait());
-  PACELINE_ASSIGN(const bool stop, commit(spec));
+  held_ = spec;
+  PACELINE_ASSIGN(const Vote vote, commit(spec));
   const Duration exposed = steady_clock.now() - backward_ended;
-  PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
-  outcome.stop = stop;
+  PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
+  outcome.stop = vote.stop_negated != 0;
+  outcome.next_generation = vote.next_generation;
   outcome.exposed = exposed;
   return outcome;
 }
@@ -200,19 +244,26 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
   loss.backward();
 }
 
-/// True if some rank wants to leave after this step.
-Result<bool> Trainer::Impl::commit(const StepSpec& spec) {
+Result<StepOutcome> Trainer::Impl::roll_forward() {
+  if (!held_.has_value())
+    return Error{ErrorCode::internal, "there is no step whose reduced gradients are held"};
+  const StepSpec spec = *std::exchange(held_, std::nullopt);
+  return apply(spec);
+}
+
+/// What all ranks agreed on: they hold the step's gradients, and cut it alike.
+Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
   const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
-  Vote vote{1, plan, -plan, spec.stop ? -1 : 0};
+  Vote vote{1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation};
   PACELINE_TRY(
-      communicator_.all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
+      communicator_->all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
   if (vote.plan_least != -vote.plan_greatest_negated)
     return Error{ErrorCode::mismatch,
                  concat("step ", spec.step,
                         ": the ranks do not cut the step in the same way: they must have the "
                         "same job file, dataset and shares")};
   PACELINE_ASSERT(vote.reduced == 1, "no rank votes before its buckets are reduced");
-  return vote.stop_negated != 0;
+  return vote;
 }
 
 Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
@@ -272,6 +323,18 @@ Result<Trainer> Trainer::make(Communicator& communicator, Model& model, TrainerO
 
 Result<StepOutcome> Trainer::step(const StepSpec& spec, std::span<const Pass> passes) {
   return impl_->step(spec, passes);
+}
+bool Trainer::holds_reduced() const noexcept {
+  return impl_->holds_reduced();
+}
+Result<StepOutcome> Trainer::roll_forward() {
+  return impl_->roll_forward();
+}
+Status Trainer::enter(Communicator& communicator) {
+  return impl_->enter(communicator);
+}
+std::vector<StatePart> Trainer::state() {
+  return impl_->state();
 }
 void Trainer::prepare_evaluation() {
   impl_->prepare_evaluation();

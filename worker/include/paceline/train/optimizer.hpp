@@ -41,6 +41,14 @@ class FlatOptimizer {
   /// Updates applied so far.
   [[nodiscard]] std::int64_t updates() const noexcept { return updates_; }
 
+  /// All of its state, for copying out and in.
+  struct State {
+    std::span<float> momentum;
+    std::span<float> second_moment;  ///< empty: sgd
+    std::int64_t& updates;
+  };
+  [[nodiscard]] State state() noexcept { return {momentum_, second_moment_, updates_}; }
+
  private:
   double update(std::span<float> parameters, std::span<const float> gradients, double learning_rate,
                 double gradient_scale);

@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "paceline/allreduce.hpp"
 #include "paceline/base/clock.hpp"
@@ -23,6 +25,9 @@ struct TrainerOptions {
   std::int64_t bucket_bytes = std::int64_t{4} << 20;
   /// Random state (dropout) comes from (seed, step, first position of the pass), never from the rank.
   std::uint64_t seed = 1;
+  /// All ranks begin with rank 0's weights and buffers. false: with what they have, for who gets them by
+  /// state().
+  bool share_state = true;
 };
 
 /// Samples that go forward and backward together.
@@ -39,22 +44,36 @@ struct StepSpec {
   std::uint64_t plan_hash = 0;  ///< of how the step was cut; ranks with different ones are an error
   bool stop = false;            ///< this rank wants to leave after this step
   std::uint64_t consumed = 0;   ///< hash of the samples in this rank's passes, see StepOutcome
+  /// The generation that this rank is ready to change to after this step; 0: none.
+  std::int64_t next_generation = 0;
 };
 
 /// The same on every rank, times apart.
 struct StepOutcome {
-  double loss = 0;           ///< mean over the global batch
-  double accuracy = 0;       ///< fraction; of text of the tokens
-  double gradient_norm = 0;  ///< of the mean loss's gradient, over all parameters, before clipping
-  bool stop = false;         ///< some rank wants to leave
-  Duration exposed{};        ///< of the reduction: waiting after backward had ended, commit included
+  double loss = 0;                   ///< mean over the global batch
+  double accuracy = 0;               ///< fraction; of text of the tokens
+  double gradient_norm = 0;          ///< of the mean loss's gradient, over all parameters, before clipping
+  bool stop = false;                 ///< some rank wants to leave
+  std::int64_t next_generation = 0;  ///< the least of all ranks' `next_generation`
+  Duration exposed{};                ///< of the reduction: waiting after backward had ended, commit included
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
 };
 
+/// A named piece of what training has come to, as memory. Views; they stay where they are.
+struct StatePart {
+  std::string name;
+  std::span<std::byte> bytes;
+};
+
 /// A model, its gradients in buckets that the ranks of a node share, and the optimizer on flat memory.
-/// One thread; the communicator is used by nobody else meanwhile. Parameters, and buffers, are rank 0's
-/// from the start, and the same bits on every rank after each step.
+/// One thread; the communicator is used by nobody else meanwhile. Parameters and buffers are the same bits on
+/// every rank after each step.
+///
+/// Ranks may be lost: when step() fails because of another rank, this one's weights are as before the step,
+/// and it either holds all of the step's reduced gradients or doesn't. If any rank has applied the step, all
+/// others hold them (a rank applies after a commit that all took part in, and takes part when it holds them),
+/// so the survivors can agree to roll_forward() or to do the step again, and go on with enter().
 class Trainer {
  public:
   /// Collective. `communicator` and `model` must outlive the trainer, and the module's parameters must not be
@@ -66,8 +85,24 @@ class Trainer {
   ~Trainer();
 
   /// Collective: one optimizer update over the global batch, of which `passes` are this rank's part (none is
-  /// allowed). On an error nothing was applied, except where it says that weights are no longer finite.
+  /// allowed). On an error nothing was applied, except where it says that weights are no longer finite, and
+  /// no collective of the step is going on any more.
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
+
+  /// After a step() that failed: whether all of its gradients had been reduced, so that it can be applied.
+  [[nodiscard]] bool holds_reduced() const noexcept;
+  /// Applies the step whose gradients are held. Local. `stop` and `next_generation` of the outcome, which the
+  /// ranks agree on in a commit, are not set.
+  [[nodiscard]] Result<StepOutcome> roll_forward();
+  /// Collective: from now on with these ranks. What was held of a failed step is gone. The weights stay as
+  /// they are; whoever comes new gets them by state(). `communicator` must outlive the trainer or the next
+  /// enter().
+  [[nodiscard]] Status enter(Communicator& communicator);
+
+  /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,
+  /// buffers, optimizer, moving averages. The same names and sizes in the same order on every rank. Between
+  /// steps it may be copied out, and copied in on a rank that is to go on from there.
+  [[nodiscard]] std::vector<StatePart> state();
 
   /// Puts the module into evaluation mode with the committed normalisation statistics. step() goes back by
   /// itself.
