@@ -1,31 +1,23 @@
 #include "paceline/sched/coordinator.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 #include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
+#include "words.hpp"
 
 namespace paceline {
-namespace {
-
-using State = Coordinator::State;
-
-std::string count(std::int64_t number, const char* what) {
-  return concat(number, " ", what, number == 1 ? "" : "s");
-}
-
-bool has(const Generation& record, WorkerId id) {
-  return record != nullptr &&
-         std::ranges::any_of(record->members, [id](const auto& member) { return member.worker == id; });
-}
-
-}  // namespace
 
 Coordinator::Coordinator(CoordinatorOptions options)
     : options_(options), last_generation_(options.last_generation), applied_(options.base_step) {
   PACELINE_ASSERT(
       options.min_ranks >= 1 && options.min_ranks <= options.wish && options.wish <= options.max_ranks,
       "a job wants between its least and its most ranks");
+}
+
+Coordinator::Roll::Roll(Generation from) : record(std::move(from)) {
+  for (const GenerationMember& member : record->members) ranks.emplace(member.worker, ranks.size());
 }
 
 CoordinatorEffects Coordinator::begin(Instant now) {
@@ -37,48 +29,101 @@ CoordinatorEffects Coordinator::begin(Instant now) {
 CoordinatorEffects Coordinator::on(const CoordinatorEvent& event, Instant now) {
   now_ = now;
   if (state_ != State::ended) std::visit([this](const auto& one) { handle(one); }, event);
+  if (state_ != State::ended) advance();
   return std::exchange(effects_, {});
+}
+
+/// What follows from what is known by now, whichever event it was that told.
+void Coordinator::advance() {
+  if (workers_.empty() && (stop_at_ || state_ == State::finishing))
+    return end_job(stop_at_ ? "stopped" : "completed", {}, "");
+  start_missing();
+  switch (state_) {
+    case State::forming: return try_to_form();
+    case State::running: return try_to_prepare();
+    case State::repairing: return try_to_settle();
+    case State::recording:
+    case State::preparing:
+    case State::finishing:
+    case State::ended: return;
+  }
 }
 
 // ---- who is there -----------------------------------------------------------------------------------
 
-bool Coordinator::is_member(WorkerId id) const {
-  return has(current_, id);
+std::int64_t Coordinator::number(Stage stage) const {
+  return numbers_[static_cast<std::size_t>(stage)];
 }
 
-/// Whether it may be in a generation, and so must be asked how far it came.
-bool Coordinator::is_told(WorkerId id) const {
-  const auto found = workers_.find(id);
-  return found != workers_.end() && found->second.told > 0;
+std::int64_t Coordinator::live() const {
+  return static_cast<std::int64_t>(workers_.size()) - number(Stage::exiting) - number(Stage::ending);
 }
 
-/// Those who wait for a generation, the longest waiting first.
-std::vector<WorkerId> Coordinator::ready_joiners() const {
-  std::vector<WorkerId> joiners;
-  for (const auto& [id, worker] : workers_)
-    if (worker.ready && !worker.ending && !worker.complete && !is_member(id)) joiners.push_back(id);
-  return joiners;
+bool Coordinator::is_survivor(const Worker& worker) const {
+  return worker.stage == Stage::left && worker.standing.complete;
 }
 
-std::int64_t Coordinator::starting() const {
-  return std::ranges::count_if(workers_,
-                               [](const auto& each) { return !each.second.ready && !each.second.ending; });
+void Coordinator::set_stage(WorkerId id, Worker& worker, Stage stage, std::optional<Duration> limit) {
+  survivors_ -= is_survivor(worker) ? 1 : 0;
+  --numbers_[static_cast<std::size_t>(worker.stage)];
+  worker.stage = stage;
+  ++numbers_[static_cast<std::size_t>(stage)];
+  survivors_ += is_survivor(worker) ? 1 : 0;
+  if (stage == Stage::waiting && number(stage) == 1) waiting_since_ = now_;
+  if (worker.deadline) deadlines_.erase({*worker.deadline, id});
+  worker.deadline.reset();
+  if (!limit) return;
+  worker.deadline = now_ + *limit;
+  deadlines_.emplace(*worker.deadline, id);
+}
+
+Coordinator::Workers::iterator Coordinator::forget(Workers::iterator found) {
+  const auto& [id, worker] = *found;
+  survivors_ -= is_survivor(worker) ? 1 : 0;
+  --numbers_[static_cast<std::size_t>(worker.stage)];
+  if (worker.deadline) deadlines_.erase({*worker.deadline, id});
+  return workers_.erase(found);
+}
+
+WorkerId Coordinator::admit(Instant now) {
+  now_ = now;
+  const WorkerId id = ++last_worker_;
+  Worker& worker = workers_[id];
+  ++numbers_[static_cast<std::size_t>(Stage::starting)];
+  set_stage(id, worker, Stage::starting, options_.limits.ready);
+  return id;
 }
 
 void Coordinator::start_missing() {
-  if (start_no_more_ || stop_at_) return;
-  const auto live = std::ranges::count_if(workers_, [](const auto& each) { return !each.second.ending; });
-  for (std::int64_t missing = options_.wish - live; missing > 0; --missing) {
-    workers_[++last_worker_].since = now_;
-    want(StartWorker{last_worker_});
-  }
+  if (start_no_more_ || stop_at_ || state_ == State::finishing) return;
+  for (std::int64_t missing = options_.wish - live(); missing > 0; --missing) want(StartWorker{admit(now_)});
 }
 
+/// Those who wait for a generation, the longest known first.
+std::vector<WorkerId> Coordinator::joiners() const {
+  std::vector<WorkerId> ids;
+  for (const auto& [id, worker] : workers_)
+    if (worker.stage == Stage::waiting) ids.push_back(id);
+  return ids;
+}
+
+void Coordinator::dismiss(WorkerId id, Worker& worker) {
+  set_stage(id, worker, Stage::exiting, options_.limits.exit);
+  want(DismissWorker{id});
+}
+
+/// Nothing follows from it: for one that isn't needed any more.
 void Coordinator::end_worker(WorkerId id, const std::string& why) {
-  Worker& worker = workers_.at(id);
-  if (worker.ending) return;
-  worker.ending = true;
   want(EndWorker{id, why});
+  forget(workers_.find(id));
+}
+
+/// For one that is needed, but can't be waited for any longer; or only until it is dead.
+void Coordinator::evict(WorkerId id, Worker& worker, const std::string& why) {
+  want(Announce{Announce::Kind::warning, concat("worker ", id, " ", why, ", and is ended")});
+  want(EndWorker{id, why});
+  set_stage(id, worker, Stage::ending, options_.limits.exit);
+  if (!worker.trained) start_failed(why);
 }
 
 void Coordinator::end_job(const std::string& status, std::optional<WorkerId> by, const std::string& why) {
@@ -90,31 +135,30 @@ void Coordinator::end_job(const std::string& status, std::optional<WorkerId> by,
 
 void Coordinator::handle(const WorkerReady& event) {
   const WorkerId id = event.member.worker;
-  last_worker_ = std::max(last_worker_, id);
-  Worker& worker = workers_[id];  // unknown: started by hand
-  if (worker.ready) return;
-  worker.member = event.member;
-  worker.ready = true;
-  worker.since = now_;
-  if (stop_at_ || state_ == State::finishing) {
-    worker.ending = true;
-    return want(DismissWorker{id});
+  if (!workers_.contains(id)) {
+    if (id <= last_worker_) return;  // it is gone already
+    last_worker_ = id - 1;
+    std::ignore = admit(now_);  // started by hand
   }
-  if (!ready_since_) ready_since_ = now_;
-  if (state_ == State::forming) return try_to_form();
-  if (state_ == State::repairing) return try_to_settle();
-  try_to_prepare();
+  Worker& worker = workers_.at(id);
+  if (worker.stage != Stage::starting) return;
+  worker.member = event.member;
+  if (stop_at_ || state_ == State::finishing) return dismiss(id, worker);
+  set_stage(id, worker, Stage::waiting);
 }
 
 void Coordinator::try_to_form() {
-  const std::vector<WorkerId> ready = ready_joiners();
-  const auto ranks = static_cast<std::int64_t>(ready.size());
-  // Who was not able to start does not come any more.
-  const std::int64_t wanted = start_no_more_ ? options_.min_ranks + starting() : options_.wish;
-  if (ranks < wanted || ranks < options_.min_ranks) return;
+  if (writing_ != nullptr) return;
+  // Where no more are started, the job begins with those who come.
+  const bool enough = start_no_more_
+                          ? number(Stage::starting) == 0 && number(Stage::waiting) >= options_.min_ranks
+                          : number(Stage::waiting) >= options_.wish;
+  if (!enough) return;
   GenerationRecord first;
   first.base_step = applied_;
-  for (const WorkerId id : ready) first.members.push_back(workers_.at(id).member);
+  for (const WorkerId id : joiners())
+    if (static_cast<std::int64_t>(first.members.size()) < options_.wish)
+      first.members.push_back(workers_.at(id).member);
   first.reason = "the job begins";
   record(std::move(first));
 }
@@ -122,111 +166,104 @@ void Coordinator::try_to_form() {
 // ---- records ----------------------------------------------------------------------------------------
 
 void Coordinator::record(GenerationRecord record) {
+  PACELINE_ASSERT(writing_ == nullptr, "a record is written to its end before the next is begun");
   record.generation = ++last_generation_;
   record.term = options_.term;
-  next_ = std::make_shared<const GenerationRecord>(std::move(record));
+  writing_ = std::make_shared<const GenerationRecord>(std::move(record));
+  next_ = Roll(writing_);
   state_ = State::recording;
-  ready_since_.reset();
-  record_since_ = now_;
-  write_record();
+  writing_since_ = now_;
+  want(RecordGeneration{writing_});
 }
 
-void Coordinator::write_record() {
-  record_pending_ = true;
-  want(RecordGeneration{next_});
+void Coordinator::record_again() {
+  write_again_.reset();
+  want(RecordGeneration{writing_});
 }
 
 void Coordinator::handle(const RecordWritten& event) {
-  if (state_ != State::recording || event.generation != next_->generation || !record_pending_) return;
-  record_pending_ = false;
+  if (writing_ == nullptr || event.generation != writing_->generation || write_again_) return;
+  if (state_ == State::finishing) return;
   if (event.result == RecordWritten::Result::exists)
     return end_job("failed", {},
                    concat("generation ", event.generation,
                           " has been recorded by another coordinator, "
                           "which has taken over: this one must not go on"));
   if (event.result == RecordWritten::Result::failed) {
-    if (now_ - record_since_ >= options_.limits.record)
+    if (now_ - writing_since_ >= options_.limits.record)
       return end_job("failed", {},
                      concat("generation ", event.generation, " could not be recorded for ",
                             to_seconds(options_.limits.record), " s: ", event.why));
-    record_at_ = now_ + options_.limits.record_again;
-    if (now_ == record_since_)
-      want(Announce{Announce::Kind::warning,
-                    concat("cannot record generation ", event.generation, ", trying again: ", event.why)});
+    want(Announce{Announce::Kind::warning,
+                  concat("cannot record generation ", event.generation, ", trying again: ", event.why)});
+    write_again_ = now_ + options_.limits.record_again;
     return;
   }
-  if (next_->planned) return tell_prepared();
-  // Who was lost meanwhile cannot be a member; nobody was told, so the others' reports still hold.
-  if (is_proposed_whole()) return tell_formed();
-  next_.reset();
-  state_ = current_ == nullptr ? State::forming : State::repairing;
-  if (current_ == nullptr)
-    try_to_form();
-  else
-    try_to_settle();
+  const Generation written = std::exchange(writing_, nullptr);
+  if (state_ != State::recording) return;  // void by now: its number is spent
+  if (is_next_whole()) return written->planned ? tell_prepared() : tell_formed();
+  // Who was lost meanwhile cannot be a member. Nobody was told, so what the others said still holds.
+  next_ = {};
+  state_ = written->planned ? State::running : current_.record == nullptr ? State::forming : State::repairing;
 }
 
-bool Coordinator::is_proposed_whole() const {
-  return std::ranges::all_of(next_->members, [this](const GenerationMember& member) {
+bool Coordinator::is_next_whole() const {
+  return std::ranges::all_of(next_.record->members, [this](const GenerationMember& member) {
     const auto found = workers_.find(member.worker);
-    return found != workers_.end() && !found->second.ending;
+    return found != workers_.end() && found->second.stage != Stage::exiting &&
+           found->second.stage != Stage::ending;
   });
 }
 
 void Coordinator::tell_formed() {
-  const bool repaired = current_ != nullptr;
-  current_ = std::exchange(next_, nullptr);
-  state_ = State::running;
-  applied_ = std::max(applied_, current_->base_step);
-  for (auto& [id, worker] : workers_) {
-    worker.report.reset();
-    worker.entered = false;
-    if (!is_member(id)) {
-      // A survivor for whom there is no place any more.
-      if (worker.complete && !worker.ending) {
-        worker.ending = true;
-        want(DismissWorker{id});
-      }
-      continue;
-    }
-    worker.told = current_->generation;
-    worker.since = now_;
-    if (current_->donors.empty()) worker.complete = true;
-    want(FormGeneration{id, current_});
-    if (stop_at_) want(StopTraining{id});
-  }
+  const bool repaired = current_.record != nullptr;
+  if (repaired) note_attempt(next_.record->base_step);
   if (repaired) ++repairs_;
-  want(Announce{Announce::Kind::generation,
-                concat("generation ", current_->generation, ": ",
-                       count(static_cast<std::int64_t>(current_->members.size()), "rank"), " from step ",
-                       current_->base_step + 1, ", ", current_->reason)});
-  start_missing();
+  current_ = std::exchange(next_, {});
+  state_ = State::running;
+  entered_ = false;
+  applied_ = std::max(applied_, current_.record->base_step);
+  const std::size_t donors = current_.record->donors.size();
+  for (auto& [id, worker] : workers_) {
+    const auto rank = current_.ranks.find(id);
+    if (rank != current_.ranks.end()) {
+      worker.generation = current_.record->generation;
+      worker.receives = donors > 0 && rank->second >= donors;
+      worker.shed = false;
+      set_stage(id, worker, Stage::entering, options_.limits.enter);
+      want(FormGeneration{id, current_.record});
+      if (stop_at_) want(StopTraining{id});
+    } else if (is_survivor(worker)) {
+      dismiss(id, worker);  // there is no place for it any more
+    } else if (worker.stage == Stage::left) {
+      set_stage(id, worker, Stage::waiting);
+    }
+  }
+  want(Announce{
+      Announce::Kind::generation,
+      concat("generation ", current_.record->generation, ": ", count(ranks_of(current_.record), "rank"),
+             " from step ", current_.record->base_step + 1, ", ", current_.record->reason)});
 }
 
 void Coordinator::handle(const WorkerEntered& event) {
   const auto found = workers_.find(event.worker);
-  if (found == workers_.end()) return;
-  if (state_ == State::preparing && event.generation == next_->generation) {
-    // All members of the one before have agreed to it in a commit.
-    current_ = std::exchange(next_, nullptr);
-    state_ = State::running;
-    ++resizes_;
-    for (auto& [id, worker] : workers_) {
-      worker.since = now_;
-      worker.entered = false;
-      // Those who are not in it any more exit by themselves.
-      if (!is_member(id) && worker.complete) worker.ending = true;
-    }
-    want(Announce{
-        Announce::Kind::generation,
-        concat("generation ", current_->generation, ": ",
-               count(static_cast<std::int64_t>(current_->members.size()), "rank"), ", ", current_->reason)});
-  }
-  if (current_ == nullptr || event.generation != current_->generation || !is_member(event.worker)) return;
-  found->second.entered = true;
-  found->second.complete = true;
+  if (found == workers_.end() || event.generation > last_generation_) return;
+  auto& [id, worker] = *found;
+  if (event.generation < worker.generation) return;
+  const bool in_one =
+      worker.stage == Stage::entering || worker.stage == Stage::training || worker.stage == Stage::leaving;
+  if (!in_one) return;
+  if (state_ == State::preparing && next_.is(event.generation) && next_.has(id)) changed_to_next();
+  const bool unexpected = event.generation > worker.generation && !current_.is(event.generation);
+  worker.generation = event.generation;
+  if (unexpected && state_ != State::repairing && state_ != State::finishing)
+    return begin_repair(concat("the ranks had changed to generation ", event.generation,
+                               " before they knew that it was given up"));
+  if (!current_.is(event.generation) || !current_.has(id) || worker.stage != Stage::entering) return;
+  worker.trained = true;
+  set_stage(id, worker, Stage::training);
   start_failures_ = 0;
-  if (state_ == State::running) try_to_prepare();
+  if (number(Stage::entering) == 0) entered_ = true;
 }
 
 void Coordinator::handle(const StepsCommitted& event) {
@@ -239,27 +276,20 @@ void Coordinator::handle(const WorkerLost& event) {
   const auto found = workers_.find(event.worker);
   if (found == workers_.end()) return;
   const Worker worker = found->second;
-  const bool member = is_member(event.worker);
-  const bool invited = has(next_, event.worker);
-  workers_.erase(found);
-  if (state_ == State::finishing) return try_to_end();
-  if (stop_at_ && workers_.empty()) return end_job("stopped", {}, "");
+  forget(found);
+  if (worker.stage == Stage::exiting || worker.stage == Stage::ending || state_ == State::finishing) return;
+  if (!worker.trained) start_failed(event.how);
+  if (state_ == State::ended || state_ == State::repairing || state_ == State::forming) return;
   const std::string what = concat("worker ", event.worker, " ", event.how);
-  if (member || worker.complete) {
-    if (!worker.ending || member) {
-      if (state_ != State::repairing && state_ != State::recording) begin_repair(what);
-      if (state_ == State::repairing) try_to_settle();
-      // While a record is being written: what was proposed is looked at when it is.
-      if (state_ == State::recording && next_->planned) begin_repair(what);
-    }
-    return;
+  if (worker.stage == Stage::waiting || worker.stage == Stage::starting || worker.stage == Stage::left)
+    return;  // a record that has it is looked at once it is written
+  if (current_.has(event.worker)) {
+    // One that the prepared generation goes on without exits by itself when the ranks have changed to it. If
+    // they have not, and it has died, the others can't go on, and say so.
+    if (state_ == State::preparing && !next_.has(event.worker)) return;
+    return begin_repair(what);
   }
-  if (!worker.ending) start_failed(event.how);
-  if (state_ == State::ended) return;
-  if (invited && state_ == State::preparing) abandon(what);
-  if (state_ == State::repairing) return try_to_settle();
-  start_missing();
-  if (state_ == State::forming) try_to_form();
+  if (state_ == State::preparing && next_.has(event.worker)) give_up_next(what);
 }
 
 /// A worker was lost that had not trained yet.
@@ -267,278 +297,130 @@ void Coordinator::start_failed(const std::string& how) {
   if (++start_failures_ < options_.limits.start_failures) return;
   const std::string text =
       concat(start_failures_, " workers in a row were lost before they could train; the last ", how);
+  if (current_.record == nullptr && live() < options_.min_ranks) return end_job("failed", {}, text);
+  if (!start_no_more_) want(Announce{Announce::Kind::warning, concat(text, "; no more are started")});
   start_no_more_ = true;
-  const auto live = static_cast<std::int64_t>(workers_.size());
-  if (current_ == nullptr || live < options_.min_ranks) return end_job("failed", {}, text);
-  want(Announce{Announce::Kind::warning, concat(text, "; no more are started")});
 }
 
 void Coordinator::handle(const WorkerLeft& event) {
   const auto found = workers_.find(event.worker);
-  if (found == workers_.end() || found->second.ending) return;
-  if (state_ == State::finishing) {
-    // Others have finished, so the results are safe, and this one only lost them on its way out.
-    found->second.ending = true;
-    return want(DismissWorker{event.worker});
-  }
-  const bool known = (current_ != nullptr && event.generation == current_->generation) ||
-                     (next_ != nullptr && event.generation == next_->generation);
-  if (!known && state_ != State::repairing) return;  // of a generation that is over
-  if (state_ == State::running || state_ == State::preparing ||
-      (state_ == State::recording && next_->planned))
-    begin_repair(concat("worker ", event.worker, " left generation ", event.generation, ": ", event.why));
-  found->second.report = event.standing;
-  found->second.complete = event.standing.complete;
-  if (state_ == State::repairing) try_to_settle();
+  if (found == workers_.end()) return;
+  auto& [id, worker] = *found;
+  // The others went on without it, and it can't know: the commit that said so didn't reach it.
+  if (worker.stage == Stage::exiting) return want(DismissWorker{id});
+  const bool in_one =
+      worker.stage == Stage::entering || worker.stage == Stage::training || worker.stage == Stage::leaving;
+  // What it says of a generation before the one it is in is old.
+  if (!in_one || event.generation < worker.generation || event.generation > last_generation_) return;
+  if (state_ == State::finishing) return dismiss(id, worker);  // the results are safe without it
+  const std::string why = concat("worker ", id, " left generation ", event.generation, ": ", event.why);
+  const bool invited = state_ == State::preparing && next_.is(event.generation) && next_.has(id);
+  if (invited && (current_.has(id) || event.standing.complete)) changed_to_next();
+  const bool has_trained_elsewhere = !current_.has(id) && event.standing.complete;
+  worker.generation = event.generation;
+  worker.standing = event.standing;
+  set_stage(id, worker, Stage::left);
+  if (state_ == State::repairing) return;
+  if (current_.has(id) || has_trained_elsewhere) return begin_repair(why);
+  set_stage(id, worker, Stage::waiting);
+  if (invited) give_up_next(why);
 }
 
 void Coordinator::handle(const WorkerFailed& event) {
-  if (!workers_.contains(event.worker)) return;
-  if (state_ == State::finishing) return;
+  const auto found = workers_.find(event.worker);
+  if (found == workers_.end() || state_ == State::finishing) return;
+  const Worker& worker = found->second;
+  if (worker.stage == Stage::exiting || worker.stage == Stage::ending) return;
+  // One that is yet to join is not worth the job.
+  const bool joins = worker.stage == Stage::starting || worker.stage == Stage::waiting || worker.receives;
+  if (current_.record != nullptr && joins && !worker.trained) {
+    want(EndWorker{event.worker, "it failed"});
+    return handle(WorkerLost{event.worker, concat("failed: ", event.why)});
+  }
   end_job("failed", event.worker, event.why);
-}
-
-void Coordinator::handle(const PreparationFailed& event) {
-  if (next_ != nullptr && event.generation == next_->generation && state_ == State::preparing)
-    abandon(concat("worker ", event.worker, " could not connect: ", event.why));
-}
-
-// ---- repair -----------------------------------------------------------------------------------------
-
-void Coordinator::begin_repair(const std::string& why) {
-  state_ = State::repairing;
-  next_.reset();
-  record_pending_ = false;
-  repair_reason_ = why;
-  want(Announce{Announce::Kind::repair, concat("after step ", applied_, ": ", why)});
-  for (auto& [id, worker] : workers_) {
-    worker.report.reset();
-    if (worker.told == 0 || worker.ending) continue;
-    worker.since = now_;
-    want(LeaveGeneration{id, last_generation_});
-  }
-  start_missing();
-}
-
-/// Once all who may hold something have said what.
-void Coordinator::try_to_settle() {
-  std::vector<Standing> standings;
-  std::vector<WorkerId> survivors;
-  for (const auto& [id, worker] : workers_) {
-    if (worker.told == 0 || worker.ending) continue;
-    if (!worker.report) return;
-    standings.push_back(*worker.report);
-    if (worker.complete) survivors.push_back(id);
-  }
-  const Result<std::int64_t> base = settle(standings);
-  if (!base.ok()) {
-    const bool nobody = base.error().code == ErrorCode::not_found;
-    return end_job("failed", {},
-                   nobody ? concat(base.error().message, "; the last to be lost: ", repair_reason_)
-                          : base.error().message);
-  }
-  // In the order of their ranks, so that few of them change.
-  std::vector<WorkerId> members;
-  for (const GenerationMember& member : current_->members)
-    if (std::ranges::find(survivors, member.worker) != survivors.end()) members.push_back(member.worker);
-  for (const WorkerId id : survivors)
-    if (std::ranges::find(members, id) == members.end()) members.push_back(id);
-  const auto wish = static_cast<std::size_t>(options_.wish);
-  if (members.size() > wish) members.resize(wish);
-  GenerationRecord repaired;
-  for (std::size_t rank = 0; rank < members.size(); ++rank)
-    repaired.donors.push_back(static_cast<std::int64_t>(rank));
-  for (const WorkerId id : ready_joiners())
-    if (members.size() < wish) members.push_back(id);
-  if (static_cast<std::int64_t>(members.size()) < options_.min_ranks) {
-    if (start_no_more_ && starting() == 0)
-      end_job("failed", {},
-              concat(count(static_cast<std::int64_t>(members.size()), "rank"), " left, and the job needs ",
-                     options_.min_ranks, " (ranks.min); ", repair_reason_));
-    return start_missing();
-  }
-  // P11: what fails every time it is tried is not the ranks' fault.
-  redone_ = *base == redone_step_ ? redone_ + 1 : 0;
-  redone_step_ = *base;
-  if (redone_ >= options_.limits.redone)
-    return end_job("failed", {},
-                   concat("step ", *base + 1, " was begun ", redone_ + 1,
-                          " times, and each time a rank was lost; the last: ", repair_reason_));
-  repaired.base_step = *base;
-  for (const WorkerId id : members) repaired.members.push_back(workers_.at(id).member);
-  repaired.reason = concat("since ", repair_reason_);
-  record(std::move(repaired));
-}
-
-// ---- changes by choice ------------------------------------------------------------------------------
-
-void Coordinator::handle(const ResizeWanted& event) {
-  const std::int64_t ranks = std::clamp(event.ranks, options_.min_ranks, options_.max_ranks);
-  if (ranks == options_.wish || stop_at_ || state_ == State::finishing) return;
-  options_.wish = ranks;
-  start_failures_ = 0;
-  start_no_more_ = false;
-  want(Announce{Announce::Kind::resize, concat("the job is to have ", count(ranks, "rank"))});
-  // Those who have not trained yet are the cheapest to do without.
-  auto surplus = -ranks;
-  for (const auto& [id, worker] : workers_) surplus += worker.ending ? 0 : 1;
-  for (auto each = workers_.rbegin(); each != workers_.rend() && surplus > 0; ++each) {
-    auto& [id, worker] = *each;
-    if (worker.ending || worker.complete || worker.told > 0) continue;
-    --surplus;
-    if (worker.ready) {
-      worker.ending = true;
-      want(DismissWorker{id});
-    } else {
-      end_worker(id, "it is not needed any more");
-    }
-  }
-  start_missing();
-  if (state_ == State::forming) try_to_form();
-  if (state_ == State::running) try_to_prepare();
-}
-
-/// Joiners that are ready wait for others that still start, for a moment.
-std::optional<Instant> Coordinator::gather_until() const {
-  if (starting() == 0 || !ready_since_) return std::nullopt;
-  return *ready_since_ + options_.limits.gather;
-}
-
-void Coordinator::try_to_prepare() {
-  if (state_ != State::running || stop_at_) return;
-  for (const GenerationMember& member : current_->members)
-    if (!workers_.contains(member.worker) || !workers_.at(member.worker).entered) return;
-  const std::vector<WorkerId> joiners = ready_joiners();
-  const auto wish = static_cast<std::size_t>(options_.wish);
-  const bool shrinks = current_->members.size() > wish;
-  const bool grows = current_->members.size() < wish && !joiners.empty();
-  if (!shrinks && !grows) return;
-  if (const auto until = gather_until(); grows && until && now_ < *until) return;
-  GenerationRecord planned;
-  planned.planned = true;
-  planned.base_step = applied_;
-  planned.members = current_->members;
-  if (shrinks) planned.members.resize(wish);
-  for (std::size_t rank = 0; rank < planned.members.size(); ++rank)
-    planned.donors.push_back(static_cast<std::int64_t>(rank));
-  for (const WorkerId id : joiners)
-    if (planned.members.size() < wish) planned.members.push_back(workers_.at(id).member);
-  const auto before = static_cast<std::int64_t>(current_->members.size());
-  const auto after = static_cast<std::int64_t>(planned.members.size());
-  planned.reason = concat(shrinks ? "smaller by " : "larger by ", std::abs(after - before));
-  record(std::move(planned));
-}
-
-void Coordinator::tell_prepared() {
-  state_ = State::preparing;
-  std::vector<WorkerId> all;
-  for (const auto& [id, worker] : workers_)
-    if (!worker.ending && (is_member(id) || has(next_, id))) all.push_back(id);
-  if (!is_proposed_whole()) return abandon("one of its ranks was lost");
-  for (const WorkerId id : all) {
-    Worker& worker = workers_.at(id);
-    worker.told = next_->generation;
-    worker.since = now_;
-    if (is_member(id))
-      want(PrepareGeneration{id, next_});
-    else
-      want(FormGeneration{id, next_});
-  }
-}
-
-/// The ranks go on in the generation that they are in; the number is spent.
-void Coordinator::abandon(const std::string& why) {
-  const Generation given_up = std::exchange(next_, nullptr);
-  state_ = State::running;
-  want(Announce{Announce::Kind::warning, concat("generation ", given_up->generation, " is given up: ", why)});
-  for (auto& [id, worker] : workers_) {
-    if (worker.ending || worker.told != given_up->generation) continue;
-    // A joiner could not tell its part of the state from nothing; another is started.
-    if (!is_member(id))
-      end_worker(id, "the generation that it was to join is given up");
-    else
-      want(AbandonGeneration{id, given_up->generation});
-  }
-  start_missing();
 }
 
 // ---- the end ----------------------------------------------------------------------------------------
 
 void Coordinator::handle(const StopWanted&) {
-  if (stop_at_) return;
+  if (stop_at_ || state_ == State::finishing) return;
   stop_at_ = now_;
-  for (auto& [id, worker] : workers_) {
-    if (worker.ending) continue;
-    if (is_member(id)) {
+  if (state_ == State::preparing) give_up_next("the job stops");
+  for (auto each = workers_.begin(); each != workers_.end();) {
+    auto& [id, worker] = *each++;
+    if (worker.stage == Stage::exiting || worker.stage == Stage::ending) continue;
+    if (worker.stage == Stage::waiting || (worker.stage == Stage::left && !is_survivor(worker)))
+      dismiss(id, worker);
+    else if (is_survivor(worker) || current_.has(id))
       want(StopTraining{id});
-    } else if (worker.ready && worker.told == 0) {
-      worker.ending = true;
-      want(DismissWorker{id});
-    } else {
+    else
       end_worker(id, "the job stops");
-    }
   }
-  if (workers_.empty()) end_job("stopped", {}, "");
 }
 
 void Coordinator::handle(const WorkerFinished& event) {
   const auto found = workers_.find(event.worker);
   if (found == workers_.end()) return;
-  found->second.ending = true;
+  const Stage stage = found->second.stage;
+  if (stage != Stage::entering && stage != Stage::training && stage != Stage::leaving) return;
+  set_stage(event.worker, found->second, Stage::exiting, options_.limits.exit);
   if (state_ == State::finishing) return;
   state_ = State::finishing;
   finish_at_ = now_;
-  next_.reset();
-  for (auto& [id, worker] : workers_)
-    if (!is_member(id) && !worker.ending)
+  next_ = {};
+  for (auto each = workers_.begin(); each != workers_.end();) {
+    auto& [id, worker] = *each++;
+    if (worker.stage == Stage::exiting || worker.stage == Stage::ending) continue;
+    if (worker.stage == Stage::waiting || worker.stage == Stage::left)
+      dismiss(id, worker);
+    else if (!current_.has(id))
       end_worker(id, "the job is done");
-    else if (worker.report && !worker.ending) {
-      worker.ending = true;
-      want(DismissWorker{id});
-    }
-}
-
-void Coordinator::try_to_end() {
-  if (workers_.empty()) end_job(stop_at_ ? "stopped" : "completed", {}, "");
+  }
 }
 
 // ---- time -------------------------------------------------------------------------------------------
 
-/// When a worker has used up the time for what it is waited for.
-std::optional<Instant> Coordinator::overdue_at(const Worker& worker) const {
-  if (worker.ending) return std::nullopt;
+/// A worker has used up the time for what it is waited for. The reason for a repair, where that follows.
+std::string Coordinator::overdue(WorkerId id) {
   const CoordinatorLimits& limits = options_.limits;
-  if (!worker.ready) return worker.since + limits.ready;
-  if (state_ == State::repairing && worker.told > 0 && !worker.report) return worker.since + limits.report;
-  if (state_ == State::running && !worker.entered && is_member(worker.member.worker))
-    return worker.since + limits.enter;
-  if (state_ == State::preparing && has(next_, worker.member.worker)) return worker.since + limits.enter;
-  return std::nullopt;
-}
-
-void Coordinator::find_overdue() {
-  if (state_ == State::preparing) {
-    for (const auto& [id, worker] : workers_)
-      if (const auto at = overdue_at(worker); at && worker.ready && now_ >= *at)
-        return abandon(concat("it was not ready within ", to_seconds(options_.limits.enter), " s"));
+  const auto late = [](const char* what, Duration limit) {
+    return concat("did not ", what, " within ", to_seconds(limit), " s");
+  };
+  Worker& worker = workers_.at(id);
+  switch (worker.stage) {
+    case Stage::starting: evict(id, worker, late("become ready", limits.ready)); return {};
+    case Stage::leaving: evict(id, worker, late("leave its generation", limits.report)); return {};
+    case Stage::exiting: want(EndWorker{id, late("exit", limits.exit)}); [[fallthrough]];
+    case Stage::ending: forget(workers_.find(id)); return {};
+    case Stage::entering: {
+      // All wait for all here, so that whose fault it is can't be told: they are asked to leave, and who
+      // doesn't answer is ended for that. Joiners are easy to replace, so they are not given another chance.
+      const std::string why = late("begin to train", limits.enter);
+      if (worker.receives)
+        evict(id, worker, why);
+      else
+        set_stage(id, worker, Stage::entering);
+      return concat("worker ", id, " ", why);
+    }
+    case Stage::waiting:
+    case Stage::training:
+    case Stage::left: break;
   }
-  for (auto& [id, worker] : workers_) {
-    const auto at = overdue_at(worker);
-    if (!at || now_ < *at) continue;
-    const char* what = !worker.ready                ? "did not become ready within "
-                       : state_ == State::repairing ? "did not leave its generation within "
-                                                    : "did not begin to train within ";
-    const std::string why = concat(what, to_seconds(*at - worker.since), " s");
-    want(Announce{Announce::Kind::warning, concat("worker ", id, " ", why, ", and is ended")});
-    worker.since = now_ + std::chrono::hours(1);  // once
-    want(EndWorker{id, why});
-  }
+  PACELINE_ASSERT(false, "nothing is waited for in this stage");
+  return {};
 }
 
 void Coordinator::handle(const Tick&) {
-  find_overdue();
-  if (state_ == State::recording && !record_pending_ && now_ >= record_at_) write_record();
-  if (state_ == State::running) try_to_prepare();
+  std::string repair;
+  while (state_ != State::ended && !deadlines_.empty() && deadlines_.begin()->first <= now_) {
+    const std::string why = overdue(deadlines_.begin()->second);
+    if (!why.empty()) repair = why;
+  }
+  if (!repair.empty() && state_ == State::running) begin_repair(repair);
+  if (state_ == State::ended) return;
+  if (write_again_ && now_ >= *write_again_ && state_ != State::finishing) record_again();
+  if (state_ == State::preparing && now_ >= prepare_until_)
+    give_up_next(concat("not all were ready within ", to_seconds(options_.limits.enter), " s"));
   if (stop_at_ && now_ >= *stop_at_ + options_.limits.stop && state_ != State::finishing)
     return end_job("stopped", {},
                    concat("the ranks did not stop within ", to_seconds(options_.limits.stop), " s"));
@@ -548,14 +430,13 @@ void Coordinator::handle(const Tick&) {
 }
 
 std::optional<Instant> Coordinator::wake() const {
+  if (state_ == State::ended) return std::nullopt;
   std::optional<Instant> first;
-  const auto consider = [&first](std::optional<Instant> at) {
-    if (at) first = first ? std::min(*first, *at) : *at;
-  };
-  if (state_ == State::ended) return first;
-  for (const auto& [id, worker] : workers_) consider(overdue_at(worker));
-  if (state_ == State::recording && !record_pending_) consider(record_at_);
-  if (state_ == State::running) consider(gather_until());
+  const auto consider = [&first](Instant at) { first = first ? std::min(*first, at) : at; };
+  if (!deadlines_.empty()) consider(deadlines_.begin()->first);
+  if (write_again_ && state_ != State::finishing) consider(*write_again_);
+  if (state_ == State::running && is_to_change_size()) consider(prepare_at());
+  if (state_ == State::preparing) consider(prepare_until_);
   if (stop_at_ && state_ != State::finishing) consider(*stop_at_ + options_.limits.stop);
   if (finish_at_) consider(*finish_at_ + options_.limits.finish);
   return first;

@@ -6,6 +6,11 @@
 
 namespace paceline {
 
+bool can_reach(const Standing& standing, std::int64_t base_step) noexcept {
+  return standing.complete &&
+         (standing.applied == base_step || (standing.applied == base_step - 1 && standing.reduced));
+}
+
 Result<std::int64_t> settle(const std::vector<Standing>& standings) {
   std::vector<Standing> complete;
   std::ranges::copy_if(standings, std::back_inserter(complete),
@@ -14,7 +19,7 @@ Result<std::int64_t> settle(const std::vector<Standing>& standings) {
     return Error{ErrorCode::not_found, "no rank is left that holds the whole training state"};
   const std::int64_t most = std::ranges::max(complete, {}, &Standing::applied).applied;
   for (const Standing& standing : complete)
-    if (standing.applied != most && !(standing.applied == most - 1 && standing.reduced))
+    if (!can_reach(standing, most))
       return Error{ErrorCode::internal,
                    concat("one rank has applied ", most, " steps and another ", standing.applied,
                           standing.reduced ? ", with one more reduced" : "",

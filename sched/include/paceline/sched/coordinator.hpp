@@ -1,10 +1,14 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -81,7 +85,8 @@ struct WorkerFailed {
   WorkerId worker = 0;
   std::string why;
 };
-/// What became of a RecordGeneration.
+/// What became of a RecordGeneration. `exists`: another coordinator's record is there (one that reads the
+/// same as ours was written by an attempt that seemed to fail, and is `written`).
 struct RecordWritten {
   enum class Result { written, exists, failed };
   std::int64_t generation = 0;
@@ -137,7 +142,7 @@ struct StopTraining {
 struct DismissWorker {
   WorkerId worker = 0;
 };
-/// End its process.
+/// End its process, and answer with WorkerLost. What it still says doesn't count.
 struct EndWorker {
   WorkerId worker = 0;
   std::string why;
@@ -166,10 +171,15 @@ struct CoordinatorLimits {
   Duration gather = std::chrono::seconds(3);   ///< joiners that are ready wait so long for others that start
   Duration stop = std::chrono::seconds(5);     ///< from StopWanted to ending those who are still there
   Duration finish = std::chrono::minutes(10);  ///< from the first WorkerFinished to the last
-  Duration record_again = std::chrono::seconds(1);  ///< between attempts to write a record
-  Duration record = std::chrono::seconds(60);       ///< from the first attempt to giving up
+  Duration exit = std::chrono::seconds(
+      30);  ///< from DismissWorker or WorkerFinished to EndWorker, and from that to WorkerLost
+  Duration prepare_again = std::chrono::seconds(10);  ///< from giving a planned generation up to the next
+  Duration record_again = std::chrono::seconds(1);    ///< between attempts to write a record
+  Duration record = std::chrono::seconds(60);         ///< from the first attempt to giving up
   int start_failures = 3;  ///< workers lost in a row before they could train; then no more are started
   int redone = 3;          ///< times that a step is done again; then it is the step's fault (P11)
+  int not_entered =
+      10;  ///< generations in a row in which nobody could begin to train; then it is the network's
 };
 
 struct CoordinatorOptions {
@@ -183,16 +193,19 @@ struct CoordinatorOptions {
 };
 
 /// The one authority over who belongs to a job: decides, and does nothing itself. No sockets, threads or
-/// clocks: it is told what happens and when, and says what is to be done. One thread.
+/// clocks: it is told what happens and when, and says what is to be done. One thread. Any event may come in
+/// any state, once more than once, and of workers and generations that are no more: it is then nothing.
 ///
 ///   forming --wish ready--> recording --written--> running --joiners, resize--> recording --> preparing
 ///                               ^                   |  ^                                        |
-///                               |                   |  +----first WorkerEntered, or abandoned---+
+///                               |                   |  +--somebody is in it, or it is given up--+
 ///                               +--all reported-- repairing <--a member is lost or left---------+
 ///   running --a member finished--> finishing --all gone--> ended
 ///
-/// Invariants (`docs/protocol.md`): generation numbers only grow; nobody is told of a generation before it is
-/// recorded; every generation after the first has a donor, a live member of the last one that trained.
+/// Invariants (`docs/protocol.md`): generation numbers only grow, by one, and a record that was begun is
+/// written to its end before the next (else another coordinator could take the number between, unseen);
+/// nobody is told of a generation before it is recorded; every generation after the first has a donor, a live
+/// member of the last one that trained.
 class Coordinator {
  public:
   enum class State { forming, recording, running, preparing, repairing, finishing, ended };
@@ -202,29 +215,56 @@ class Coordinator {
   /// The first effects: workers to start.
   [[nodiscard]] CoordinatorEffects begin(Instant now);
   [[nodiscard]] CoordinatorEffects on(const CoordinatorEvent& event, Instant now);
+  /// A worker that somebody else started, by hand: its name. It is waited for like one of StartWorker.
+  [[nodiscard]] WorkerId admit(Instant now);
   /// When a Tick is due, should nothing happen before.
   [[nodiscard]] std::optional<Instant> wake() const;
 
   [[nodiscard]] State state() const noexcept { return state_; }
   /// What is trained in; nothing before the first.
-  [[nodiscard]] const Generation& generation() const noexcept { return current_; }
+  [[nodiscard]] const Generation& generation() const noexcept { return current_.record; }
   [[nodiscard]] std::int64_t wish() const noexcept { return options_.wish; }
   [[nodiscard]] std::int64_t repairs() const noexcept { return repairs_; }
   [[nodiscard]] std::int64_t resizes() const noexcept { return resizes_; }
 
  private:
+  enum class Stage {
+    starting,  // not ready yet
+    waiting,   // can become a member
+    entering,  // told to form a generation, or known to change to it
+    training,  // in a generation
+    leaving,   // told to leave
+    left,      // has left, and said how far it came
+    exiting,   // finished, dismissed or shed: counts no more
+    ending,    // evicted; until it is dead, it may write to what others share with it (P12)
+  };
+  static constexpr std::size_t stages = 8;
+
   struct Worker {
     GenerationMember member;
-    Instant since{};                 // started, told to form, told to leave: what it is waited for
-    bool ready = false;              // can become a member
-    bool complete = false;           // holds the whole training state
-    bool ending = false;             // dismissed, finished or to be ended: counts no more
-    bool entered = false;            // the generation that it was told to form
-    std::int64_t told = 0;           // highest generation that it was told of
-    std::optional<Standing> report;  // since the repair began
+    Stage stage = Stage::starting;
+    std::optional<Instant> deadline;  // of its stage
+    std::int64_t generation = 0;      // that it was told to form or said that it is in: nothing older is news
+    Standing standing;                // once it has left
+    bool trained = false;             // has entered a generation
+    bool receives = false;            // the state, in the generation that it is told to form
+    bool shed = false;                // told to prepare a generation that goes on without it
+  };
+  using Workers = std::map<WorkerId, Worker>;
+
+  /// A generation, and who is in it without searching.
+  struct Roll {
+    Generation record;
+    std::unordered_map<WorkerId, std::size_t> ranks;
+    Roll() = default;
+    explicit Roll(Generation from);
+    [[nodiscard]] bool has(WorkerId id) const { return ranks.contains(id); }
+    [[nodiscard]] bool is(std::int64_t generation) const {
+      return record != nullptr && record->generation == generation;
+    }
   };
 
-  // one per event
+  // one per event: they note what happened, and advance() does what follows from it
   void handle(const WorkerReady& event);
   void handle(const WorkerLost& event);
   void handle(const WorkerLeft& event);
@@ -238,28 +278,42 @@ class Coordinator {
   void handle(const StopWanted& event);
   void handle(const Tick& event);
 
+  void advance();
   void start_missing();
   void start_failed(const std::string& how);
   void try_to_form();
-  void begin_repair(const std::string& why);
-  void try_to_settle();
   void try_to_prepare();
-  void abandon(const std::string& why);
+  void try_to_settle();
+
   void record(GenerationRecord record);
-  void write_record();
+  void record_again();
+  [[nodiscard]] bool is_next_whole() const;
   void tell_formed();
   void tell_prepared();
-  void try_to_end();
+  void changed_to_next();
+  void give_up_next(const std::string& why);
+
+  void begin_repair(const std::string& why);
+  [[nodiscard]] std::vector<WorkerId> survivors_by_rank() const;
+  [[nodiscard]] Result<std::int64_t> settled_base(const std::vector<WorkerId>& survivors) const;
+  [[nodiscard]] bool is_a_change_lost(const std::vector<WorkerId>& survivors) const;
+  void leave_behind(std::vector<WorkerId>& survivors, std::int64_t base);
+  [[nodiscard]] bool is_tried_too_often(std::int64_t base);
+  void note_attempt(std::int64_t base);
+  [[nodiscard]] bool is_survivor(const Worker& worker) const;
+
+  [[nodiscard]] std::string overdue(WorkerId id);
+  void set_stage(WorkerId id, Worker& worker, Stage stage, std::optional<Duration> limit = {});
+  void dismiss(WorkerId id, Worker& worker);
   void end_worker(WorkerId id, const std::string& why);
+  void evict(WorkerId id, Worker& worker, const std::string& why);
+  Workers::iterator forget(Workers::iterator worker);
   void end_job(const std::string& status, std::optional<WorkerId> by, const std::string& why);
-  void find_overdue();
-  [[nodiscard]] bool is_member(WorkerId id) const;
-  [[nodiscard]] bool is_told(WorkerId id) const;
-  [[nodiscard]] std::vector<WorkerId> ready_joiners() const;
-  [[nodiscard]] std::int64_t starting() const;
-  [[nodiscard]] std::optional<Instant> gather_until() const;
-  [[nodiscard]] std::optional<Instant> overdue_at(const Worker& worker) const;
-  [[nodiscard]] bool is_proposed_whole() const;
+  [[nodiscard]] std::int64_t number(Stage stage) const;
+  [[nodiscard]] std::int64_t live() const;
+  [[nodiscard]] std::vector<WorkerId> joiners() const;
+  [[nodiscard]] bool is_to_change_size() const;
+  [[nodiscard]] Instant prepare_at() const;
   template <class Effect>
   void want(Effect effect) {
     effects_.emplace_back(std::move(effect));
@@ -269,21 +323,27 @@ class Coordinator {
   State state_ = State::forming;
   Instant now_{};
   CoordinatorEffects effects_;  // of the event in hand
-  std::map<WorkerId, Worker> workers_;
+  Workers workers_;
+  std::array<std::int64_t, stages> numbers_{};        // of workers in each stage
+  std::int64_t survivors_ = 0;                        // workers that have left with the whole state
+  std::set<std::pair<Instant, WorkerId>> deadlines_;  // of all workers
   WorkerId last_worker_ = 0;
-  std::int64_t last_generation_ = 0;
-  std::int64_t applied_ = 0;  // steps, as far as it is known
-  Generation current_;
-  Generation next_;         // being recorded, or prepared
-  bool repairing_ = false;  // what is being recorded is the end of a repair
+  std::int64_t last_generation_ = 0;  // highest number taken, whether written yet or not
+  std::int64_t applied_ = 0;          // steps, as far as it is known
+  Roll current_;
+  Roll next_;           // to be told when it is recorded, or prepared
+  Generation writing_;  // a record without an answer, `next_` or one that is void by now
+  Instant writing_since_{};
+  std::optional<Instant> write_again_;  // after a failed attempt
+  Instant waiting_since_{};             // of the first joiner that is ready
+  Instant prepare_after_ = Instant::min();
+  Instant prepare_until_{};  // while preparing
   std::string repair_reason_;
-  Instant record_since_{}, record_at_{};
-  bool record_pending_ = false;  // asked for, not answered
-  std::int64_t redone_step_ = -1;
-  int redone_ = 0;
+  bool entered_ = false;              // somebody has begun to train in the current generation
+  std::int64_t tried_base_ = -1;      // of the last repair
+  int redone_ = 0, not_entered_ = 0;  // repairs in a row at that base
   int start_failures_ = 0;
   bool start_no_more_ = false;
-  std::optional<Instant> ready_since_;  // of the first joiner that waits
   std::optional<Instant> stop_at_, finish_at_;
   std::int64_t repairs_ = 0, resizes_ = 0;
 };

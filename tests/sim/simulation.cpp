@@ -1,0 +1,302 @@
+#include "simulation.hpp"
+
+#include <algorithm>
+
+#include "paceline/base/text.hpp"
+
+namespace paceline::sim {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// Long enough for every limit that there is, several times over.
+constexpr Duration patience = std::chrono::minutes(20);
+
+}  // namespace
+
+Setting Setting::random(std::uint64_t seed) {
+  Dice dice(mix64(seed, 77));
+  const auto some = [&dice](std::int64_t most) { return dice.one_in(2) ? 0 : dice.between(1, most); };
+  Setting setting;
+  setting.seed = seed;
+  setting.job.min_ranks = dice.one_in(3) ? dice.between(1, 3) : 1;
+  setting.job.max_ranks = setting.job.min_ranks + dice.between(0, 8);
+  setting.job.wish = dice.between(setting.job.min_ranks, setting.job.max_ranks);
+  if (dice.one_in(2)) setting.job.wish = setting.job.max_ranks;
+  setting.steps = dice.between(20, 120);
+  setting.orderly = dice.one_in(2);
+  setting.entered_early = dice.one_in(2);
+  setting.compute = dice.between(milliseconds(5), milliseconds(60));
+  setting.calm = seconds(8);
+  setting.kills = some(5);
+  setting.eager_kills = some(4);
+  setting.nodes = dice.one_in(4) ? 1 : 0;
+  setting.freezes = some(4);
+  setting.stalls = some(6);
+  setting.reconnects = dice.one_in(3) ? dice.between(1, 8) : 0;
+  setting.resizes = some(6);
+  setting.by_hand = dice.one_in(4) ? dice.between(1, 2) : 0;
+  setting.stop = dice.one_in(12);
+  setting.bad_starts = dice.one_in(8) ? 4 : 0;
+  setting.bad_records = dice.one_in(4) ? 3 : 0;
+  setting.fenced = dice.one_in(60);
+  setting.deadly = dice.one_in(6);
+  return setting;
+}
+
+Simulation::Simulation(Setting setting)
+    : setting_(setting), dice_(setting.seed), coordinator_(setting.job), eager_left_(setting.eager_kills) {
+}
+
+Outcome Simulation::run() {
+  plan_faults();
+  follow(coordinator_.begin(queue_.now()));
+  schedule_tick();
+  const Instant late = queue_.now() + setting_.calm + patience;
+  while (!end_ && outcome_.violation.empty()) {
+    if (!queue_.step()) check(false, "nothing happens any more, and the job has not ended");
+    check(queue_.now() < late, "the job has not ended long after the last fault");
+  }
+  if (end_) outcome_.status = end_->status;
+  if (end_) outcome_.why = end_->why;
+  outcome_.repairs = coordinator_.repairs();
+  outcome_.resizes = coordinator_.resizes();
+  outcome_.applied = std::ssize(committed_);
+  return std::move(outcome_);
+}
+
+/// A wake-up of a worker: not before it thaws, and not if it is gone or does something else by then.
+void Simulation::later(WorkerId id, Duration after, std::uint64_t doing, std::function<void(Worker&)> what) {
+  queue_.after(after, [this, id, doing, what = std::move(what)] { wake_up(id, doing, what); });
+}
+
+void Simulation::wake_up(WorkerId id, std::uint64_t doing, const std::function<void(Worker&)>& what) {
+  Worker& worker = workers_.at(id);
+  if (worker.phase == Phase::gone) return;
+  if (worker.frozen_until > queue_.now())
+    return queue_.again_at(worker.frozen_until, [this, id, doing, what] { wake_up(id, doing, what); });
+  if (doing == 0 || doing == worker.doing) what(worker);
+}
+
+// ---- the coordinator ----------------------------------------------------------------------------------
+
+void Simulation::report(Worker& worker, CoordinatorEvent event) {
+  worker.up->send([this, event = std::move(event)] { happen(event); });
+}
+
+void Simulation::happen(const CoordinatorEvent& event) {
+  if (end_) return;
+  const Coordinator::State before = coordinator_.state();
+  follow(coordinator_.on(event, queue_.now()));
+  check(before != Coordinator::State::ended || coordinator_.state() == Coordinator::State::ended,
+        "an ended job goes on");
+  if (std::holds_alternative<Tick>(event)) {
+    const auto wake = coordinator_.wake();
+    check(!wake || *wake > queue_.now(), "a Tick left undone what it was due for");
+  }
+  schedule_tick();
+}
+
+void Simulation::schedule_tick() {
+  const auto wake = coordinator_.wake();
+  if (!wake || end_) return;
+  queue_.at(std::max(*wake, queue_.now()), [this, tick = ++tick_] {
+    if (tick == tick_) happen(Tick{});
+  });
+}
+
+void Simulation::follow(const CoordinatorEffects& effects) {
+  for (const CoordinatorEffect& effect : effects) std::visit([this](const auto& one) { do_it(one); }, effect);
+}
+
+void Simulation::do_it(const StartWorker& effect) {
+  say(concat("worker ", effect.worker, " is to start"));
+  queue_.after(dice_.between(milliseconds(1), milliseconds(50)), [this, id = effect.worker] { start(id); });
+}
+
+void Simulation::do_it(const RecordGeneration& effect) {
+  say(concat("record generation ", effect.record->generation, ", ", effect.record->members.size(),
+             effect.record->planned ? " planned, " : ", ", effect.record->reason));
+  check_record(effect.record);
+  queue_.after(dice_.one_in(10) ? seconds(2) : dice_.between(milliseconds(1), milliseconds(50)),
+               [this, record = effect.record] { write(record); });
+}
+
+void Simulation::write(const Generation& record) {
+  const std::int64_t generation = record->generation;
+  const bool faults = queue_.now().time_since_epoch() < setting_.calm;
+  if (faults && setting_.fenced && !fenced_ && dice_.one_in(2)) {
+    fenced_ = true;
+    return happen(RecordWritten{generation, RecordWritten::Result::exists, ""});
+  }
+  const bool fails = faults && setting_.bad_records > 0 && dice_.one_in(setting_.bad_records);
+  // A failed attempt may have written it: the next reads it back, and finds its own.
+  if (!fails || dice_.one_in(2)) written_[generation] = record;
+  if (fails) return happen(RecordWritten{generation, RecordWritten::Result::failed, "no space"});
+  acknowledged_.insert(generation);
+  happen(RecordWritten{generation, RecordWritten::Result::written, ""});
+  if (dice_.one_in(10)) happen(RecordWritten{generation, RecordWritten::Result::written, ""});
+}
+
+template <class Effect>
+void Simulation::tell(const Effect& effect) {
+  const auto found = workers_.find(effect.worker);
+  if (found == workers_.end()) return;
+  found->second.down->send([this, effect] {
+    later(effect.worker, Duration(0), 0, [this, effect](Worker& one) { told(one, effect); });
+  });
+}
+
+void Simulation::do_it(const FormGeneration& effect) {
+  check_told(effect.record);
+  check(workers_.contains(effect.worker), "an unknown worker is told to form a generation");
+  tell(effect);
+}
+void Simulation::do_it(const PrepareGeneration& effect) {
+  check_told(effect.record);
+  tell(effect);
+}
+void Simulation::do_it(const AbandonGeneration& effect) {
+  tell(effect);
+}
+void Simulation::do_it(const LeaveGeneration& effect) {
+  tell(effect);
+}
+void Simulation::do_it(const StopTraining& effect) {
+  tell(effect);
+}
+void Simulation::do_it(const DismissWorker& effect) {
+  say(concat("worker ", effect.worker, " is dismissed"));
+  if (workers_.contains(effect.worker)) workers_.at(effect.worker).evicted = true;
+  tell(effect);
+}
+
+/// By its agent: a frozen one too, and one that is only about to be started.
+void Simulation::do_it(const EndWorker& effect) {
+  say(concat("worker ", effect.worker, " is ended: ", effect.why));
+  const WorkerId id = effect.worker;
+  queue_.after(milliseconds(60), [this, id] { start(id); });
+  queue_.after(milliseconds(60), [this, id] {
+    Worker& worker = workers_.at(id);
+    worker.down->send([this, &worker] {
+      if (worker.phase != Phase::gone) kill(worker, "was killed by signal 9 (Killed)", false);
+    });
+  });
+  if (workers_.contains(id)) workers_.at(id).evicted = true;
+}
+
+void Simulation::do_it(const Announce& effect) {
+  say(effect.text);
+}
+
+void Simulation::do_it(const EndJob& effect) {
+  check(!end_, "a job ends twice");
+  end_ = effect;
+  check_end(effect);
+}
+
+// ---- faults -------------------------------------------------------------------------------------------
+
+Simulation::Worker* Simulation::any_worker() {
+  std::vector<Worker*> there;
+  for (auto& [id, worker] : workers_)
+    if (worker.phase != Phase::gone) there.push_back(&worker);
+  if (there.empty()) return nullptr;
+  return there[static_cast<std::size_t>(dice_.between(0, std::ssize(there) - 1))];
+}
+
+/// Faults leave somebody to go on with, unless they are to be deadly.
+bool Simulation::may_die(const Worker& worker) const {
+  if (setting_.deadly) return true;
+  std::int64_t others = 0;
+  for (const auto& [id, one] : workers_)
+    others +=
+        id != worker.id && one.phase != Phase::gone && one.complete && !one.evicted && one.in != nullptr;
+  return others > 0 || (!worker.complete && committed_.empty());
+}
+
+void Simulation::plan_faults() {
+  const auto plan = [this](std::int64_t number, void (Simulation::*fault)()) {
+    for (std::int64_t i = 0; i < number; ++i)
+      queue_.at(Instant{} + dice_.between(seconds(1), setting_.calm), [this, fault] {
+        ++disturbances_;
+        (this->*fault)();
+      });
+  };
+  plan(setting_.kills, &Simulation::strike);
+  plan(setting_.nodes, &Simulation::lose_node);
+  plan(setting_.freezes, &Simulation::freeze);
+  plan(setting_.stalls, &Simulation::stall);
+  plan(setting_.reconnects, &Simulation::reconnect);
+  plan(setting_.resizes, &Simulation::resize);
+  plan(setting_.by_hand, &Simulation::start_by_hand);
+  plan(setting_.stop ? 1 : 0, &Simulation::stop);
+}
+
+void Simulation::strike() {
+  const std::int64_t there = std::ssize(workers_);
+  const std::int64_t fate = dice_.between(1, 20);
+  const std::int64_t number = fate <= 12 ? 1 : fate <= 17 ? 2 : fate <= 19 ? there / 2 : there;
+  for (std::int64_t i = 0; i < number; ++i)
+    if (Worker* worker = any_worker(); worker != nullptr && may_die(*worker))
+      kill(*worker, "was killed by signal 9 (Killed)", false);
+}
+
+void Simulation::lose_node() {
+  if (Worker* worker = any_worker(); worker != nullptr && may_die(*worker)) kill(*worker, "", true);
+}
+
+void Simulation::freeze() {
+  Worker* worker = any_worker();
+  if (worker == nullptr) return;
+  const std::int64_t kind = dice_.between(1, 10);
+  const Duration takes = kind <= 6   ? dice_.between(milliseconds(20), seconds(2))
+                         : kind <= 9 ? dice_.between(seconds(5), seconds(40))
+                                     : dice_.between(seconds(60), seconds(200));
+  say(concat("worker ", worker->id, " freezes for ", to_ms(takes), " ms"));
+  worker->frozen_until = queue_.now() + takes;
+}
+
+void Simulation::stall() {
+  if (Worker* worker = any_worker())
+    (dice_.one_in(2) ? worker->up : worker->down)->stall(dice_.between(milliseconds(10), seconds(3)));
+}
+
+void Simulation::reconnect() {
+  Worker* worker = any_worker();
+  if (worker == nullptr) return;
+  say(concat("the links of worker ", worker->id, " are made anew"));
+  worker->up->reconnect();
+  worker->down->reconnect();
+}
+
+void Simulation::resize() {
+  const std::int64_t ranks = dice_.between(1, setting_.job.max_ranks + 1);
+  say(concat("somebody wants ", ranks, " ranks"));
+  happen(ResizeWanted{ranks});
+}
+
+void Simulation::start_by_hand() {
+  const WorkerId id = dice_.one_in(2) ? coordinator_.admit(queue_.now()) : 1000 + std::ssize(workers_);
+  say(concat("worker ", id, " is started by hand"));
+  start(id);
+  schedule_tick();
+}
+
+void Simulation::stop() {
+  say("somebody wants it to stop");
+  stop_sent_ = true;
+  happen(StopWanted{});
+}
+
+void Simulation::maybe_die(Worker& worker, const char* where) {
+  if (eager_left_ == 0 || queue_.now().time_since_epoch() > setting_.calm || !dice_.one_in(60) ||
+      !may_die(worker))
+    return;
+  --eager_left_;
+  ++disturbances_;
+  kill(worker, concat("died ", where), false);
+}
+
+}  // namespace paceline::sim
