@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAY_SEE = {
     "base": (set(), set()),
     "allreduce": ({"base"}, set()),
-    "job": ({"base"}, {"yaml-cpp", "nlohmann"}),
+    "job": ({"base"}, {"yaml-cpp", "nlohmann", "xxhash"}),
     "data": ({"base"}, {"hdf5", "nlohmann", "zlib", "xxhash", "lz4", "zstd", "uring", "turbojpeg", "spng"}),
     "sched": ({"base"}, set()),
     "worker": ({"base", "allreduce", "train", "data", "job"}, {"torch", "nlohmann", "openssl"}),
