@@ -21,6 +21,16 @@ bool Work::done() const noexcept {
   return state_ == nullptr || state_->item == nullptr || state_->item->done.load(std::memory_order_acquire);
 }
 
+ConnectCancel::ConnectCancel() : state_(std::make_shared<State>()) {
+}
+
+void ConnectCancel::cancel(const std::string& reason) {
+  const std::lock_guard lock(state_->mutex);
+  if (state_->reason) return;
+  state_->reason = Error{ErrorCode::aborted, reason, -1};
+  for (AbortSignal* connect : state_->under_way) connect->raise(*state_->reason);
+}
+
 Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
 }
 Communicator::Communicator(Communicator&&) noexcept = default;

@@ -39,7 +39,10 @@ Communicator::Impl::~Impl() {
 }
 
 Status Communicator::Impl::connect(int rank, std::span<const Member> members) {
+  PACELINE_TRY(abort_.open());
+  if (options_.cancel) options_.cancel->state_->attach(abort_);
   const Status established = establish(rank, members);
+  if (options_.cancel) options_.cancel->state_->detach(abort_);
   if (!established.ok() && control_ != nullptr) return fail(established.error());
   return established;
 }
@@ -47,7 +50,6 @@ Status Communicator::Impl::connect(int rank, std::span<const Member> members) {
 Status Communicator::Impl::establish(int rank, std::span<const Member> members) {
   const Deadline deadline(steady_clock, options_.connect_timeout);
   const tcp::Patience patience{deadline, abort_};
-  PACELINE_TRY(abort_.open());
   PACELINE_ASSIGN(options_.tuning, tuning_from_environment(options_.tuning));
   if (options_.interface.empty()) options_.interface = environment("PACELINE_INTERFACE").value_or("");
   if (options_.ports.empty()) options_.ports = environment("PACELINE_PORTS").value_or("");

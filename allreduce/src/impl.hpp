@@ -2,8 +2,10 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "abort_signal.hpp"
 #include "collectives/collectives.hpp"
@@ -29,6 +31,22 @@ struct Work::State {
   std::shared_ptr<OperationQueue> queue;  // null: it failed before it was begun
   std::shared_ptr<OperationQueue::Item> item;
   Status refused;
+};
+
+struct ConnectCancel::State {
+  std::mutex mutex;
+  std::vector<AbortSignal*> under_way;
+  std::optional<Error> reason;  // once cancelled
+
+  void attach(AbortSignal& connect) {
+    const std::lock_guard lock(mutex);
+    under_way.push_back(&connect);
+    if (reason) connect.raise(*reason);
+  }
+  void detach(AbortSignal& connect) {
+    const std::lock_guard lock(mutex);
+    std::erase(under_way, &connect);
+  }
 };
 
 /// What a communicator is made of. Members are destroyed in reverse order, users before what they use.

@@ -1,4 +1,4 @@
-#include "checksum.hpp"
+#include "paceline/data/checksum.hpp"
 
 #include <xxhash.h>
 // Chooses the widest registers that the processor has: twice as fast as what every x86-64 has. The same

@@ -1,9 +1,9 @@
 #include "paceline/data/consumed.hpp"
 
-#include "checksum.hpp"
 #include "manifest.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 
 namespace paceline {
 

@@ -6,7 +6,6 @@
 #include <optional>
 #include <utility>
 
-#include "checksum.hpp"
 #include "dataset_folder.hpp"
 #include "file_size_signal.hpp"
 #include "foreign_shape.hpp"
@@ -14,6 +13,7 @@
 #include "manifest.hpp"
 #include "moments.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 #include "paceline/data/dataset.hpp"
 #include "shard_writer.hpp"
 #include "staging_folder.hpp"

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "checksum.hpp"
 #include "hdf5_foreign.hpp"
 #include "hdf5_session.hpp"
 #include "hdf5_shard.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 #include "record.hpp"
 
 namespace paceline {

@@ -6,9 +6,9 @@
 #include <array>
 #include <utility>
 
-#include "checksum.hpp"
 #include "hdf5_session.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 #include "record.hpp"
 
 namespace paceline {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <optional>
 
-#include "checksum.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 
 namespace paceline {
 namespace {

@@ -4,9 +4,9 @@
 #include <optional>
 #include <unordered_set>
 
-#include "checksum.hpp"
 #include "json_members.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 
 namespace paceline {
 namespace {

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "checksum.hpp"
 #include "manifest.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 
 namespace paceline {
 namespace {

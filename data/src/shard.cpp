@@ -8,8 +8,8 @@
 #include <bit>
 #include <cerrno>
 
-#include "checksum.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 #include "record.hpp"
 
 namespace paceline {

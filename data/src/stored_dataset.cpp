@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "checksum.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 
 namespace paceline {
 

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "checksum.hpp"
 #include "data_fixture.hpp"
 #include "manifest.hpp"
 #include "open_files.hpp"
+#include "paceline/data/checksum.hpp"
 #include "paceline/data/dataset.hpp"
 #include "shard.hpp"
 

@@ -11,6 +11,7 @@ namespace paceline {
 namespace {
 
 constexpr std::int64_t default_context = 128;
+constexpr std::int64_t reproducible_grain = 32;
 constexpr std::int64_t most_context = 1 << 16;
 
 std::string last_part(std::string_view dotted) {
@@ -200,7 +201,22 @@ class JobBuilder {
       return mistake(blame({"optimizer.nesterov", "optimizer.momentum"}),
                      "optimizer.nesterov needs a momentum: set optimizer.momentum, to 0.9 for example");
     PACELINE_TRY(check_import());
+    PACELINE_TRY(settle_reproducible());
     return check_length();
+  }
+
+  /// What decides the bits becomes part of the job.
+  Status settle_reproducible() {
+    if (!job_.reproducible) return {};
+    BatchSpec& batch = job_.batch;
+    if (batch.grain == 0) batch.grain = std::min(reproducible_grain, batch.global);
+    if (job_.threads == 0) job_.threads = 1;
+    if (batch.micro > 0 && batch.micro < batch.grain)
+      return mistake(
+          blame({"batch.micro", "reproducible"}),
+          concat("batch.micro is ", batch.micro, ", less than a grain of ", batch.grain,
+                 ", which is one pass in a reproducible job: set batch.grain to ", batch.micro, " instead"));
+    return {};
   }
 
   Status check_length() {
@@ -222,8 +238,6 @@ class JobBuilder {
     if (augments && job.task != image_classification)
       return mistake(blame({"augment", "task"}),
                      concat("augment is for images, and the task is ", job.task, ": remove one"));
-    if (job.reproducible)
-      return mistake(blame({"reproducible"}), "this version can't train reproducibly yet: leave it false");
     return {};
   }
 

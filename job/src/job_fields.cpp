@@ -98,9 +98,10 @@ std::vector<Field> make_fields() {
       {"batch.global", [](Job& j) -> Slot { return &j.batch.global; }, IntegerLimits{1, most_samples},
        "samples per step over all ranks", "256"},
       {"batch.micro", [](Job& j) -> Slot { return &j.batch.micro; }, IntegerLimits{0, most_samples},
-       "most samples in one pass, to save memory; 0: a rank's whole share is one pass"},
+       "most samples in one pass, to save memory; 0: a rank's whole share is one pass, or each grain if "
+       "`reproducible`"},
       {"batch.grain", [](Job& j) -> Slot { return &j.batch.grain; }, IntegerLimits{0, most_samples},
-       "samples in the smallest unit of work that moves between ranks; 0: chosen"},
+       "samples in the smallest unit of work that moves between ranks; 0: chosen, and 32 if `reproducible`"},
       {"epochs", [](Job& j) -> Slot { return &j.epochs; }, IntegerLimits{1, most_epochs},
        "how often every sample is used", "5"},
       {"steps", [](Job& j) -> Slot { return &j.steps; }, IntegerLimits{0, most_steps},
@@ -110,13 +111,13 @@ std::vector<Field> make_fields() {
       {"ranks.max", [](Job& j) -> Slot { return &j.ranks.max; }, IntegerLimits{1, most_ranks},
        "most ranks that may train"},
       {"threads", [](Job& j) -> Slot { return &j.threads; }, IntegerLimits{0, 4096},
-       "compute threads per rank; 0: one for every core it owns"},
+       "compute threads per rank; 0: one for every core it owns, and one alone if `reproducible`"},
       {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},
        "epochs between evaluations; 0: only after the last"},
       {"seed", [](Job& j) -> Slot { return &j.seed; }, IntegerLimits{},
        "decides the order of samples and the first weights"},
       {"reproducible", [](Job& j) -> Slot { return &j.reproducible; }, AnyValue{},
-       "the same bits on any number of ranks; this version only takes false"},
+       "the same weights, bit for bit, on any number of ranks; slower (docs/reproducible.md)"},
   };
 }
 

@@ -92,13 +92,9 @@ class Members {
 
   std::uint64_t word(const char* name) {
     const std::string digits = text(name);
-    std::uint64_t word = 0;
-    if (digits.size() == 18 && digits.starts_with("0x") &&
-        digits.find_first_not_of("0123456789abcdef", 2) == std::string::npos)
-      std::from_chars(digits.data() + 2, digits.data() + digits.size(), word, 16);
-    else
-      complain(name, "0x and 16 hexadecimal digits");
-    return word;
+    const std::optional<std::uint64_t> word = parse_hex_word(digits);
+    if (!word) complain(name, "0x and 16 hexadecimal digits");
+    return word.value_or(0);
   }
 
   OrderValues order(const char* name) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -27,6 +28,15 @@ std::string hex_word(std::uint64_t word) {
   std::array<char, 24> text{};
   std::snprintf(text.data(), text.size(), "0x%016llx", static_cast<unsigned long long>(word));
   return text.data();
+}
+
+std::optional<std::uint64_t> parse_hex_word(std::string_view text) {
+  if (text.size() != 18 || !text.starts_with("0x") ||
+      text.find_first_not_of("0123456789abcdef", 2) != std::string_view::npos)
+    return std::nullopt;
+  std::uint64_t word = 0;
+  std::from_chars(text.data() + 2, text.data() + text.size(), word, 16);
+  return word;
 }
 
 std::string journal_line(const JournalHeader& header) {
@@ -61,6 +71,16 @@ std::string journal_line(const JournalEvaluation& evaluation) {
                {"loss", evaluation.loss}};
   if (evaluation.accuracy) json["accuracy"] = *evaluation.accuracy;
   return line_of(json);
+}
+
+std::string journal_line(const JournalGeneration& generation) {
+  return line_of({{"type", "generation"},
+                  {"generation", generation.generation},
+                  {"term", generation.term},
+                  {"base_step", generation.base_step},
+                  {"ranks", generation.ranks},
+                  {"planned", generation.planned},
+                  {"reason", generation.reason}});
 }
 
 std::string journal_line(const JournalEnd& end) {
@@ -98,6 +118,11 @@ Status JournalWriter::add(const JournalEpoch& epoch) {
 
 Status JournalWriter::add(const JournalEvaluation& evaluation) {
   pending_ += journal_line(evaluation);
+  return flush();
+}
+
+Status JournalWriter::add(const JournalGeneration& generation) {
+  pending_ += journal_line(generation);
   return flush();
 }
 

@@ -8,7 +8,8 @@
 namespace paceline {
 
 // The fields of every message, once: the writer and the reader both walk these lists. An archive has
-// field(key, value), integer(key, value, least, greatest) and choice(key, value, choices).
+// field(key, value), integer(key, value, least, greatest), choice(key, value, choices)
+// and objects(key, list).
 
 inline constexpr std::int64_t most_integer = std::numeric_limits<std::int64_t>::max();
 
@@ -23,12 +24,11 @@ struct MessageFields<StartMessage> {
     a.choice("action", m.action, {"train", "eval", "export"});
     a.field("job", m.job);
     a.field("run_dir", m.run_dir);
-    a.integer("generation", m.generation, 1, most_integer);
-    a.integer("rank", m.rank, 0, most_integer);
-    a.field("members", m.members);
+    a.integer("worker", m.worker, 0, most_integer);
     a.field("secret", m.secret);
     a.field("has_listener", m.has_listener);
     a.integer("threads", m.threads, 1, most_integer);
+    a.field("consumed_key", m.consumed_key);
     a.field("export_format", m.export_format);
     a.field("export_path", m.export_path);
   }
@@ -41,6 +41,122 @@ struct MessageFields<MemberSpec> {
     a.field("node", m.node);
     a.field("host", m.host);
     a.integer("port", m.port, 0, 65535);
+  }
+};
+
+template <>
+struct MessageFields<FormMessage> {
+  static constexpr std::string_view type = "form";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+    a.integer("rank", m.rank, -1, most_integer);
+    a.objects("members", m.members);
+    a.integer("base_step", m.base_step, 0, most_integer);
+    a.integer("donors", m.donors, 0, most_integer);
+    a.field("background", m.background);
+  }
+};
+
+template <>
+struct MessageFields<AbandonMessage> {
+  static constexpr std::string_view type = "abandon";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<LeaveMessage> {
+  static constexpr std::string_view type = "leave";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<DismissMessage> {
+  static constexpr std::string_view type = "dismiss";
+  template <class Archive, class Message>
+  static void walk(Archive&, Message&) {}
+};
+
+template <>
+struct MessageFields<AckMessage> {
+  static constexpr std::string_view type = "ack";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("step", m.step, 0, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<ReadyMessage> {
+  static constexpr std::string_view type = "ready";
+  template <class Archive, class Message>
+  static void walk(Archive&, Message&) {}
+};
+
+template <>
+struct MessageFields<EnteredMessage> {
+  static constexpr std::string_view type = "entered";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<UnpreparedMessage> {
+  static constexpr std::string_view type = "unprepared";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+    a.field("message", m.message);
+  }
+};
+
+template <>
+struct MessageFields<LeftMessage> {
+  static constexpr std::string_view type = "left";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+    a.integer("applied", m.applied, 0, most_integer);
+    a.field("reduced", m.reduced);
+    a.field("complete", m.complete);
+    a.field("code", m.code);
+    a.field("message", m.message);
+    a.integer("lost_rank", m.lost_rank, -1, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<StepFigures> {
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("step", m.step, 1, most_integer);
+    a.integer("epoch", m.epoch, 1, most_integer);
+    a.integer("first", m.first, 0, most_integer);
+    a.integer("count", m.count, 0, most_integer);
+    a.field("consumed", m.consumed);
+    a.field("loss", m.loss);
+    a.field("accuracy", m.accuracy);
+    a.field("perplexity", m.perplexity);
+    a.field("learning_rate", m.learning_rate);
+    a.field("gradient_norm", m.gradient_norm);
+    a.field("samples_per_second", m.samples_per_second);
+  }
+};
+
+template <>
+struct MessageFields<StepsMessage> {
+  static constexpr std::string_view type = "steps";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.objects("steps", m.steps);
   }
 };
 

@@ -99,4 +99,12 @@ std::vector<PositionRange> passes(const PositionRange& range, std::int64_t micro
   return cut;
 }
 
+std::vector<PositionRange> grain_passes(const PositionRange& range, std::int64_t grain) {
+  PACELINE_ASSERT(grain > 0, "a grain has samples");
+  std::vector<PositionRange> cut;
+  for (std::int64_t at = 0; at < range.count; at += grain)
+    cut.push_back({range.first + at, std::min(grain, range.count - at)});
+  return cut;
+}
+
 }  // namespace paceline

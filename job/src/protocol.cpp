@@ -39,9 +39,10 @@ class Writer {
     else
       json_[key] = nullptr;
   }
-  void field(const char* key, const std::vector<MemberSpec>& members) {
+  template <class Part>
+  void objects(const char* key, const std::vector<Part>& parts) {
     json_[key] = Json::array();
-    for (const MemberSpec& member : members) json_[key].push_back(object(member));
+    for (const Part& part : parts) json_[key].push_back(object(part));
   }
   void field(const char* key, const std::optional<EvalMessage>& eval) {
     json_[key] = eval ? object(*eval) : Json(nullptr);
@@ -68,10 +69,7 @@ class Reader {
   void integer(const char* key, std::int64_t& value, std::int64_t least, std::int64_t greatest) {
     const Json* json = find(key);
     if (json == nullptr) return;
-    const bool fits =
-        json->is_number_integer() &&
-        (!json->is_number_unsigned() || json->get<std::uint64_t>() <= std::uint64_t{most_integer});
-    if (!fits || json->get<std::int64_t>() < least || json->get<std::int64_t>() > greatest)
+    if (!is_within(*json, least, greatest))
       return fail(concat("\"", key, "\" is no whole number from ", least, " to ", greatest));
     value = json->get<std::int64_t>();
   }
@@ -127,13 +125,14 @@ class Reader {
     else
       status_ = read.error();
   }
-  void field(const char* key, std::vector<MemberSpec>& members) {
+  template <class Part>
+  void objects(const char* key, std::vector<Part>& parts) {
     const Json* json = find(key);
     if (json == nullptr) return;
     if (!json->is_array()) return fail(concat("\"", key, "\" is no list"));
-    members.resize(json->size());
-    for (std::size_t i = 0; i < members.size() && status_.ok(); ++i)
-      object((*json)[i], concat(name_, ".", key, "[", i, "]"), members[i]);
+    parts.resize(json->size());
+    for (std::size_t i = 0; i < parts.size() && status_.ok(); ++i)
+      object((*json)[i], concat(name_, ".", key, "[", i, "]"), parts[i]);
   }
   void field(const char* key, std::optional<EvalMessage>& eval) {
     const Json* json = find(key);
@@ -160,6 +159,11 @@ class Reader {
     if (found != json_.end()) return &*found;
     fail(concat("\"", key, "\" is missing"));
     return nullptr;
+  }
+  static bool is_within(const Json& json, std::int64_t least, std::int64_t greatest) {
+    if (!json.is_number_integer()) return false;
+    if (json.is_number_unsigned() && json.get<std::uint64_t>() > std::uint64_t{most_integer}) return false;
+    return json.get<std::int64_t>() >= least && json.get<std::int64_t>() <= greatest;
   }
   template <class Part>
   void object(const Json& json, std::string name, Part& part) {
@@ -198,6 +202,15 @@ Status check_version(const Json& json) {
   return {};
 }
 
+Status check_form(const FormMessage& form) {
+  const auto ranks = static_cast<std::int64_t>(form.members.size());
+  const bool leaves = form.background && form.rank == -1;
+  if (!leaves && (form.rank < 0 || form.rank >= ranks))
+    return corrupt(concat("forms rank ", form.rank, " of ", ranks));
+  if (form.donors > ranks) return corrupt(concat("names ", form.donors, " donors of ", ranks, " ranks"));
+  return {};
+}
+
 template <class Message>
 Result<WorkerMessage> read_as(const Json& json) {
   PACELINE_TRY(check_version<Message>(json));
@@ -209,10 +222,7 @@ Result<WorkerMessage> read_as(const Json& json) {
   if constexpr (carries_version<Message>) reader.integer("protocol", version, 0, most_integer);
   MessageFields<Message>::walk(reader, message);
   PACELINE_TRY(reader.finish());
-  if constexpr (std::is_same_v<Message, StartMessage>) {
-    if (message.rank >= static_cast<std::int64_t>(message.members.size()))
-      return corrupt(concat("starts rank ", message.rank, " of ", message.members.size()));
-  }
+  if constexpr (std::is_same_v<Message, FormMessage>) PACELINE_TRY(check_form(message));
   return WorkerMessage(std::move(message));
 }
 

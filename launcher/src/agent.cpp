@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,7 +9,6 @@
 #include <cstring>
 
 #include "paceline/base/text.hpp"
-#include "spawn.hpp"
 
 namespace paceline {
 namespace {
@@ -46,8 +44,14 @@ int StopSignals::take() {
   return signal;
 }
 
-Agent::Agent(StopSignals& signals, Display& display, std::function<void()> on_first_step)
-    : signals_(signals), display_(display), on_first_step_(std::move(on_first_step)) {
+std::string describe_place(const std::optional<ProgressMessage>& progress) {
+  if (!progress || progress->steps == 0) return "";
+  if (progress->step == 0) return " before the first step";
+  return concat(" at step ", progress->step, " of ", progress->steps);
+}
+
+Agent::Agent(StopSignals& signals, Display& display, RunRecord* record, std::function<void()> on_first_step)
+    : signals_(signals), display_(display), record_(record), on_first_step_(std::move(on_first_step)) {
 }
 
 Agent::~Agent() {
@@ -58,10 +62,11 @@ Outcome Agent::run(const std::vector<WorkerSpec>& specs) {
   for (const WorkerSpec& spec : specs) {
     const Status started = start(spec);
     if (started.ok()) continue;
-    const std::string node = spec.start.members[static_cast<std::size_t>(spec.start.rank)].node;
-    outcome_.failure = {.rank = spec.start.rank,
+    const std::int64_t rank = spec.form->rank;
+    const std::string node = spec.form->members[static_cast<std::size_t>(rank)].node;
+    outcome_.failure = {.rank = rank,
                         .node = node,
-                        .sentence = concat("rank ", spec.start.rank, " on node ", node,
+                        .sentence = concat("rank ", rank, " on node ", node,
                                            " could not be started: ", started.error().message),
                         .explained = true};
     kill_and_reap_all();
@@ -78,31 +83,9 @@ Outcome Agent::run(const std::vector<WorkerSpec>& specs) {
 }
 
 Status Agent::start(const WorkerSpec& spec) {
-  PACELINE_ASSIGN(auto channel, WorkerChannel::make_pair());
-  PACELINE_ASSIGN(WorkerOutput output, WorkerOutput::open(spec.log_path));
-  SpawnRequest request;
-  request.program = spec.program;
-  request.rank = spec.start.rank;
-  request.threads = spec.start.threads;
-  request.cpus = spec.cpus;
-  request.channel_fd = channel.second.get();
-  request.listener_fd = spec.listener_fd;
-  request.output_fd = output.writing_end().get();
-  request.signal_mask = &signals_.mask_before();
-  PACELINE_ASSIGN(const pid_t pid, spawn(request));
-  output.writing_end().reset();
-  channel.second.reset();
-
-  Worker& worker = workers_.emplace_back();
-  worker.rank = spec.start.rank;
-  worker.node = spec.start.members[static_cast<std::size_t>(spec.start.rank)].node;
-  worker.pid = worker.named_pid = pid;
-  worker.channel = std::move(channel.first);
-  worker.output = std::move(output);
-  // By number: glibc 2.36 declares pidfd_open without C linkage.
-  worker.pid_fd.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!worker.pid_fd.valid()) return system_error("cannot watch its process (Linux 5.3 or newer is needed)");
-  worker.start = spec.start;
+  PACELINE_ASSIGN(WorkerProcess process, WorkerProcess::start(spec, signals_.mask_before()));
+  const std::string& node = spec.form->members[static_cast<std::size_t>(spec.form->rank)].node;
+  workers_.push_back({spec.form->rank, node, spec.start, *spec.form, false, std::move(process)});
   return {};
 }
 
@@ -119,9 +102,9 @@ void Agent::poll_once(const std::optional<Instant>& wake) {
   // poll(2) passes over negative descriptors, so that each worker keeps its three places.
   std::vector<pollfd> entries = {{signals_.fd(), POLLIN, 0}};
   for (const Worker& worker : workers_) {
-    entries.push_back({worker.pid >= 0 ? worker.pid_fd.get() : -1, POLLIN, 0});
-    entries.push_back({worker.channel ? worker.channel->fd() : -1, POLLIN, 0});
-    entries.push_back({worker.output ? worker.output->fd() : -1, POLLIN, 0});
+    entries.push_back({worker.process.pid_fd(), POLLIN, 0});
+    entries.push_back({worker.process.channel_fd(), POLLIN, 0});
+    entries.push_back({worker.process.output_fd(), POLLIN, 0});
   }
   const Duration left = wake ? std::min<Duration>(*wake - clock_.now(), longest_sleep) : longest_sleep;
   const Deadline deadline(clock_, std::max(left, Duration::zero()));
@@ -130,7 +113,7 @@ void Agent::poll_once(const std::optional<Instant>& wake) {
     watch_->on_stop_signal(signal, clock_.now());
   for (std::size_t i = 0; i < workers_.size(); ++i) {
     const pollfd* entry = &entries[1 + 3 * i];
-    if (entry[2].revents != 0) workers_[i].output->copy();
+    if (entry[2].revents != 0) workers_[i].process.copy_output();
     if (entry[1].revents != 0) receive(i);
     if (entry[0].revents != 0) reap(i);
   }
@@ -143,30 +126,20 @@ void Agent::obey(const WatchOrders& orders) {
                             "); once more kills the ranks at once"));
     for (Worker& worker : workers_)
       // A worker that does not read is killed when its time to stop is over.
-      if (worker.channel) [[maybe_unused]]
-        const Status ignored = worker.channel->send(StopMessage{}, Duration::zero());
+      [[maybe_unused]] const Status ignored = worker.process.send(StopMessage{});
   }
-  for (const std::size_t worker : orders.kill) kill(workers_[worker]);
+  for (const std::size_t worker : orders.kill) workers_[worker].process.kill();
 }
 
 void Agent::receive(std::size_t index) {
-  // A bound, so that a worker that floods its agent cannot keep it from the others.
-  constexpr int most_messages = 64;
-  Worker& worker = workers_[index];
-  for (int i = 0; i < most_messages && worker.channel; ++i) {
-    const Result<std::optional<WorkerMessage>> message = worker.channel->receive(Duration::zero());
-    if (message.ok() && !message.value()) return;
-    if (message.ok()) {
-      handle(index, **message);
-    } else {
-      if (message.error().code == ErrorCode::peer_lost)
-        watch_->on_closed(index, clock_.now());
-      else
-        watch_->on_broken(index, concat("does not speak as a worker should: ", message.error().message),
-                          clock_.now());
-      worker.channel.reset();
-    }
-  }
+  const Status heard =
+      workers_[index].process.receive([&](const WorkerMessage& message) { handle(index, message); });
+  if (heard.ok()) return;
+  if (heard.error().code == ErrorCode::peer_lost)
+    watch_->on_closed(index, clock_.now());
+  else
+    watch_->on_broken(index, concat("does not speak as a worker should: ", heard.error().message),
+                      clock_.now());
 }
 
 void Agent::handle(std::size_t index, const WorkerMessage& message) {
@@ -182,10 +155,19 @@ void Agent::handle(std::size_t index, const WorkerMessage& message) {
     outcome_.progress = *progress;
     display_.progress(*progress, now);
     if (progress->step > 0 && on_first_step_) std::exchange(on_first_step_, nullptr)();
+  } else if (const auto* steps = std::get_if<StepsMessage>(&message)) {
+    if (is_rank_0 && record_ != nullptr) write_down(index, record_->add(*steps));
   } else if (const auto* eval = std::get_if<EvalMessage>(&message)) {
     if (!is_rank_0) return;
     outcome_.eval = *eval;
+    if (record_ != nullptr) write_down(index, record_->add(*eval));
     display_.eval(*eval);
+  } else if (const auto* left = std::get_if<LeftMessage>(&message)) {
+    // Here nobody makes a next generation, so to lose a rank is to fail.
+    watch_->on_failed(index, {left->code, left->message, left->lost_rank}, now);
+  } else if (std::holds_alternative<ReadyMessage>(message) ||
+             std::holds_alternative<EnteredMessage>(message)) {
+    return;  // its generation was known from the beginning
   } else if (const auto* finished = std::get_if<FinishedMessage>(&message)) {
     watch_->on_finished(index, *finished, now);
     if (is_rank_0) outcome_.finished = *finished;
@@ -196,60 +178,46 @@ void Agent::handle(std::size_t index, const WorkerMessage& message) {
   }
 }
 
+void Agent::write_down(std::size_t index, const Status& written) {
+  if (!written.ok())
+    watch_->on_broken(index, concat("reported what could not be written down: ", written.error().message),
+                      clock_.now());
+}
+
 void Agent::greet(std::size_t index) {
   Worker& worker = workers_[index];
   worker.greeted = true;
   watch_->on_hello(index);
-  // It is the first message, and the socket has room for it.
-  const Status sent = worker.channel->send(worker.start, Duration::zero());
+  // They are the first messages, and the socket has room for them.
+  Status sent = worker.process.send(worker.start);
+  if (sent.ok()) sent = worker.process.send(worker.form);
   // Should the worker be gone already, its process tells the story.
   if (!sent.ok() && sent.error().code != ErrorCode::peer_lost)
     watch_->on_broken(index, concat("could not be told what to do: ", sent.error().message), clock_.now());
 }
 
-void Agent::kill(Worker& worker) {
-  if (worker.pid < 0) return;
-  ::kill(-worker.pid, SIGKILL);  // its group, in case it has children of its own
-  ::kill(worker.pid, SIGKILL);
-}
-
 void Agent::reap(std::size_t index) {
   Worker& worker = workers_[index];
   receive(index);
-  worker.output->copy();
-  ::kill(-worker.pid, SIGKILL);  // what it left behind; its group's number is its own until it is reaped
-  int status = 0;
-  if (::waitpid(worker.pid, &status, WNOHANG) != worker.pid) return;
-  worker.pid = -1;
-  worker.output->copy();
+  worker.process.copy_output();
+  const std::optional<int> status = worker.process.reap();
+  if (!status) return;
   const Instant now = clock_.now();
-  if (WIFSIGNALED(status))
-    watch_->on_killed(index, WTERMSIG(status), now);
+  if (WIFSIGNALED(*status))
+    watch_->on_killed(index, WTERMSIG(*status), now);
   else
-    watch_->on_exited(index, WEXITSTATUS(status), now);
+    watch_->on_exited(index, WEXITSTATUS(*status), now);
 }
 
 void Agent::kill_and_reap_all() {
-  for (Worker& worker : workers_) kill(worker);
+  for (Worker& worker : workers_) worker.process.kill();
   const Deadline deadline(clock_, WatchLimits{}.reap);
-  for (Worker& worker : workers_) {
-    if (worker.pid < 0) continue;
-    pollfd entry{worker.pid_fd.get(), POLLIN, 0};
-    // Without a pidfd there is nothing to wait on; SIGKILL has been sent, and the kernel does the rest.
-    if (entry.fd >= 0) ::poll(&entry, 1, deadline.left_ms());
-    if (::waitpid(worker.pid, nullptr, WNOHANG) == worker.pid) worker.pid = -1;
-  }
-}
-
-std::string Agent::where_in_job() const {
-  if (!outcome_.progress || outcome_.progress->steps == 0) return "";
-  if (outcome_.progress->step == 0) return " before the first step";
-  return concat(" at step ", outcome_.progress->step, " of ", outcome_.progress->steps);
+  for (Worker& worker : workers_) worker.process.await_end(deadline);
 }
 
 FailureReport Agent::report(const WorkerFault& fault) const {
   const auto name = [](const Worker& worker) {
-    return concat("rank ", worker.rank, " on node ", worker.node, " (pid ", worker.named_pid, ")");
+    return concat("rank ", worker.rank, " on node ", worker.node, " (pid ", worker.process.pid(), ")");
   };
   const Worker& worker = workers_[fault.worker];
   FailureReport report{.rank = worker.rank, .node = worker.node};
@@ -260,27 +228,28 @@ FailureReport Agent::report(const WorkerFault& fault) const {
     report.elsewhere = lost == workers_.end();
     report.rank = fault.failed.lost_rank;
     report.node = report.elsewhere ? "" : lost->node;
-    report.sentence = report.elsewhere ? concat(name(worker), " ended because rank ", report.rank,
-                                                " was lost", where_in_job(), ": ", fault.failed.message)
-                                       : concat(name(*lost), " was lost", where_in_job(), ", says rank ",
-                                                worker.rank, ": ", fault.failed.message);
-    if (!report.elsewhere) report.last_words = lost->output->last_words();
+    report.sentence = report.elsewhere
+                          ? concat(name(worker), " ended because rank ", report.rank, " was lost",
+                                   describe_place(outcome_.progress), ": ", fault.failed.message)
+                          : concat(name(*lost), " was lost", describe_place(outcome_.progress),
+                                   ", says rank ", worker.rank, ": ", fault.failed.message);
+    if (!report.elsewhere) report.last_words = lost->process.output().last_words();
     return report;
   }
-  report.last_words = worker.output->last_words();
+  report.last_words = worker.process.output().last_words();
   report.explained = fault.kind == WorkerFault::Kind::failed || fault.kind == WorkerFault::Kind::broken;
   switch (fault.kind) {
-    case WorkerFault::Kind::killed: {
-      const char* description = ::sigdescr_np(fault.number);
-      report.sentence = concat(name(worker), " was killed by signal ", fault.number, " (",
-                               description != nullptr ? description : "unknown", ")", where_in_job());
+    case WorkerFault::Kind::killed:
+      report.sentence =
+          concat(name(worker), " ", describe_signal(fault.number), describe_place(outcome_.progress));
       break;
-    }
     case WorkerFault::Kind::exited:
-      report.sentence = concat(name(worker), " exited with status ", fault.number, where_in_job());
+      report.sentence =
+          concat(name(worker), " exited with status ", fault.number, describe_place(outcome_.progress));
       break;
     case WorkerFault::Kind::failed:
-      report.sentence = concat(name(worker), " failed", where_in_job(), ": ", fault.failed.message);
+      report.sentence =
+          concat(name(worker), " failed", describe_place(outcome_.progress), ": ", fault.failed.message);
       break;
     case WorkerFault::Kind::broken: report.sentence = concat(name(worker), " ", fault.detail); break;
   }

@@ -12,8 +12,9 @@
 #include "display.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/job/protocol.hpp"
+#include "run_record.hpp"
 #include "watch.hpp"
-#include "worker_output.hpp"
+#include "worker_process.hpp"
 
 namespace paceline {
 
@@ -40,15 +41,6 @@ class StopSignals {
   int first_ = 0;
 };
 
-/// One worker to start.
-struct WorkerSpec {
-  StartMessage start;
-  std::vector<int> cpus;  ///< empty: not pinned
-  std::string program;
-  std::string log_path;
-  int listener_fd = -1;  ///< a view; rank 0's
-};
-
 /// Why a job failed, for people and for summary.json.
 struct FailureReport {
   std::int64_t rank = -1;  ///< -1: no rank's fault
@@ -67,15 +59,23 @@ struct Outcome {
   std::optional<EvalMessage> eval;          ///< the last
   std::optional<ProgressMessage> progress;  ///< the last
   std::optional<FailureReport> failure;
+  std::int64_t generation = 1;  ///< the last
+  std::int64_t repairs = 0;
+  std::int64_t resizes = 0;
 };
+
+/// " at step 28 of 6000", for the end of a sentence; empty where it isn't known.
+[[nodiscard]] std::string describe_place(const std::optional<ProgressMessage>& progress);
 
 /// Starts workers, tells them what to do, and watches them until none is left. One thread, one poll loop;
 /// what it decides is in Watch. No worker outlives it.
 class Agent {
  public:
-  /// `signals` and `display` are not owned and outlive the agent. `on_first_step` is called once, when rank 0
-  /// has committed a step, which takes every rank.
-  Agent(StopSignals& signals, Display& display, std::function<void()> on_first_step = {});
+  /// `signals`, `display` and `record` are not owned and outlive the agent. `on_first_step` is called once,
+  /// when rank 0 has committed a step, which takes every rank. `record`: what rank 0 reports is written
+  /// there; null where nothing is trained, or rank 0 is another agent's.
+  Agent(StopSignals& signals, Display& display, RunRecord* record = nullptr,
+        std::function<void()> on_first_step = {});
   ~Agent();
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
@@ -88,12 +88,9 @@ class Agent {
     std::int64_t rank = 0;
     std::string node;
     StartMessage start;  ///< sent in answer to its hello
+    FormMessage form;    ///< and this after it
     bool greeted = false;
-    pid_t pid = -1;  ///< -1: reaped
-    pid_t named_pid = -1;
-    UniqueFd pid_fd;
-    std::optional<WorkerChannel> channel;  ///< nothing once the worker has closed it
-    std::optional<WorkerOutput> output;
+    WorkerProcess process;
   };
 
   [[nodiscard]] Status start(const WorkerSpec& spec);
@@ -102,15 +99,15 @@ class Agent {
   void obey(const WatchOrders& orders);
   void receive(std::size_t index);
   void handle(std::size_t index, const WorkerMessage& message);
+  void write_down(std::size_t index, const Status& written);
   void greet(std::size_t index);
   void reap(std::size_t index);
-  void kill(Worker& worker);
   void kill_and_reap_all();
   [[nodiscard]] FailureReport report(const WorkerFault& fault) const;
-  [[nodiscard]] std::string where_in_job() const;
 
   StopSignals& signals_;
   Display& display_;
+  RunRecord* record_;
   std::function<void()> on_first_step_;
   SteadyClock clock_;
   std::vector<Worker> workers_;

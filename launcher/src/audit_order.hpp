@@ -14,7 +14,7 @@ namespace paceline {
 using EpochAddresses = std::function<std::vector<SampleAddress>(std::int64_t first, std::int64_t count)>;
 
 /// The order of `epoch` (from 1) in which a run with this journal trained on `dataset`: what the loader does,
-/// from what worker/program/journaling.cpp wrote down. Errors: an order of a kind that this version doesn't
+/// from what run_record.cpp wrote down. Errors: an order of a kind that this version doesn't
 /// know, or values that are missing or make no sense.
 [[nodiscard]] Result<EpochAddresses> order_of(const JournalHeader& header, const Dataset& dataset,
                                               std::int64_t epoch);

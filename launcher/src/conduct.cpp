@@ -34,6 +34,7 @@ Result<LaunchRequest> request_of(const Place& place, const Rendezvous& rendezvou
   LaunchRequest request;
   request.action = rendezvous.action;
   request.run_dir = rendezvous.run_dir;
+  request.consumed_key = rendezvous.consumed_key;
   request.ranks = place.size;
   PACELINE_ASSIGN(const std::string json, read_file(rendezvous.run_dir + "/job.json"));
   PACELINE_ASSIGN(request.job, job_from_json(json));
@@ -46,7 +47,7 @@ Result<int> follow_rendezvous(const Place& place, const Rendezvous& rendezvous) 
   PACELINE_ASSIGN(const Team team, join_team(place, rendezvous, request.job.threads));
   PACELINE_ASSIGN(const auto signals, StopSignals::catch_all());
   Display display({.silent = true});
-  const Outcome outcome = run_team(request, team, *signals, display);
+  const Outcome outcome = run_team(place, request, team, *signals, display, nullptr);
   tell_failure(display, request, outcome);
   let_failure_spread(place, outcome);
   return exit_code_of(outcome);
@@ -103,7 +104,7 @@ int Head::give_up(const RunFacts& facts, const Error& error, int signal) {
   return code;
 }
 
-Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals) {
+Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals, RunRecord* record) {
   if (published_) {
     const MemberSpec& self = team.members[0];
     const Status told = published_->publish({.action = request.action,
@@ -111,11 +112,13 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
                                              .node = self.node,
                                              .host = self.host,
                                              .port = self.port,
-                                             .secret = team.secret});
+                                             .secret = team.secret,
+                                             .consumed_key = request.consumed_key});
     if (!told.ok()) return failed_outcome(told.error());
   }
   // Once all ranks are connected nobody reads the file any more, and its secret need not lie about.
-  Outcome outcome = run_team(request, team, signals, display_, [this] { published_.reset(); });
+  Outcome outcome =
+      run_team(place_, request, team, signals, display_, record, [this] { published_.reset(); });
   display_.end_progress();
   return outcome;
 }

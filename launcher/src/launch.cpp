@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <set>
 
+#include "elastic.hpp"
 #include "inventory.hpp"
 #include "paceline/base/text.hpp"
 
@@ -63,27 +64,32 @@ Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, std::in
   return team;
 }
 
-Outcome run_team(const LaunchRequest& request, const Team& team, StopSignals& signals, Display& display,
-                 std::function<void()> on_first_step) {
+Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team, StopSignals& signals,
+                 Display& display, RunRecord* record, std::function<void()> on_first_step) {
+  if (place.in_shell() && record != nullptr)
+    return ElasticJob(request, team, *record, signals, display).run();
   std::vector<WorkerSpec> specs;
-  for (const RankPlace& place : team.places) {
+  for (const RankPlace& own : team.places) {
     WorkerSpec& spec = specs.emplace_back();
     spec.start.action = request.action;
     spec.start.job = request.job;
     spec.start.run_dir = request.run_dir;
-    spec.start.rank = place.rank;
-    spec.start.members = team.members;
+    spec.start.worker = own.rank;
     spec.start.secret = team.secret;
-    spec.start.threads = place.threads;
+    spec.start.threads = own.threads;
+    spec.start.consumed_key = request.consumed_key;
+    FormMessage& form = spec.form.emplace();
+    form.rank = own.rank;
+    form.members = team.members;
     spec.start.export_format = request.export_format;
     spec.start.export_path = request.export_path;
-    spec.start.has_listener = place.rank == 0 && team.listener.has_value();
+    spec.start.has_listener = own.rank == 0 && team.listener.has_value();
     if (spec.start.has_listener) spec.listener_fd = team.listener->fd.get();
-    spec.cpus = place.cpus;
+    spec.cpus = own.cpus;
     spec.program = request.worker_program;
-    spec.log_path = log_path(request, place.rank);
+    spec.log_path = log_path(request, own.rank);
   }
-  Agent agent(signals, display, std::move(on_first_step));
+  Agent agent(signals, display, record, std::move(on_first_step));
   return agent.run(specs);
 }
 

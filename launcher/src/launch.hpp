@@ -25,6 +25,7 @@ struct LaunchRequest {
   std::string export_format;
   std::string export_path;
   std::string worker_program;
+  std::string consumed_key;  ///< train: of the journal, see StartMessage
 };
 
 /// An agent's part of a launch: its workers' places, and how the ranks find each other.
@@ -42,9 +43,12 @@ struct Team {
 /// The part of another task of the launch, which has read `rendezvous`.
 [[nodiscard]] Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, std::int64_t threads);
 
-/// Starts this agent's workers and waits for their end.
-[[nodiscard]] Outcome run_team(const LaunchRequest& request, const Team& team, StopSignals& signals,
-                               Display& display, std::function<void()> on_first_step = {});
+/// Starts this agent's workers and waits for their end. `record`, not null where rank 0 is this agent's and
+/// trains: what is written down of it. In a plain shell training goes on when ranks are lost; under a
+/// launcher the loss of one is the end.
+[[nodiscard]] Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team,
+                               StopSignals& signals, Display& display, RunRecord* record,
+                               std::function<void()> on_first_step = {});
 
 /// "2 ranks with 1 thread each on node vm".
 [[nodiscard]] std::string describe_team(const Place& place, const Team& team);

@@ -31,6 +31,7 @@ Result<Rendezvous> parse(const std::string& text, const std::string& path) {
     rendezvous.host = json.at("host").get<std::string>();
     rendezvous.port = json.at("port").get<std::uint16_t>();
     rendezvous.secret = json.at("secret").get<std::string>();
+    rendezvous.consumed_key = json.at("consumed_key").get<std::string>();
   } catch (const Json::exception& problem) {
     return Error{ErrorCode::corrupt, concat(path, " is not what task 0 of a launch writes (", problem.what(),
                                             "): remove it and start again")};
@@ -69,10 +70,15 @@ Status PublishedRendezvous::publish(const Rendezvous& rendezvous) {
   made_folder_ =
       std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error) || made_folder_;
   if (error) return Error{ErrorCode::io, concat("cannot make the folder of ", path_, ": ", error.message())};
-  const Json json = {{"error", rendezvous.error},   {"exit_code", rendezvous.exit_code},
-                     {"action", rendezvous.action}, {"run_dir", rendezvous.run_dir},
-                     {"node", rendezvous.node},     {"host", rendezvous.host},
-                     {"port", rendezvous.port},     {"secret", rendezvous.secret}};
+  const Json json = {{"error", rendezvous.error},
+                     {"exit_code", rendezvous.exit_code},
+                     {"action", rendezvous.action},
+                     {"run_dir", rendezvous.run_dir},
+                     {"node", rendezvous.node},
+                     {"host", rendezvous.host},
+                     {"port", rendezvous.port},
+                     {"secret", rendezvous.secret},
+                     {"consumed_key", rendezvous.consumed_key}};
   return write_file_atomically(path_, json.dump(2, ' ', false, Json::error_handler_t::replace), 0600);
 }
 

@@ -52,7 +52,9 @@ void add_training(Json& json, const Outcome& outcome) {
   json["eval"] = eval_json(known.eval ? known.eval : outcome.eval);
   json["weights_sha256"] = known.weights_sha256;
   json["peak_memory_bytes"] = known.peak_memory_bytes;
-  for (const char* never_yet : {"rebalances", "resizes", "repairs"}) json[never_yet] = 0;
+  json["rebalances"] = 0;  // never yet
+  json["resizes"] = outcome.resizes;
+  json["repairs"] = outcome.repairs;
 }
 
 }  // namespace
@@ -64,7 +66,7 @@ std::string summary_json(const RunFacts& facts, const Outcome& outcome) {
   json["ranks"] = facts.ranks;
   json["run_dir"] = facts.run_dir;
   if (facts.action == "train") {
-    json["generation"] = facts.generation;
+    json["generation"] = outcome.generation;
     add_training(json, outcome);
   } else {
     json["samples"] = outcome.eval ? outcome.eval->samples : 0;

@@ -12,7 +12,6 @@ struct RunFacts {
   std::string action = "train";
   std::string run_dir{};  ///< absolute; empty: it came to none
   std::int64_t ranks = 0;
-  std::int64_t generation = 1;
 };
 
 /// The JSON of RUN/summary.json and of --json: for `train` all of a run's figures, for `eval` the result.

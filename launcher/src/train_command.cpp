@@ -12,6 +12,7 @@
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/import.hpp"
 #include "run_directory.hpp"
+#include "run_record.hpp"
 #include "spawn.hpp"
 
 namespace paceline {
@@ -141,6 +142,24 @@ void announce(Head& head, const Prepared& prepared) {
   head.display().line(concat("run directory ", prepared.request.run_dir));
 }
 
+/// The run's journal and metrics, and for the workers its key.
+Result<RunRecord> open_record(LaunchRequest& request, const DatasetInfo& dataset) {
+  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(request.job, request.run_dir, dataset));
+  request.consumed_key = hex_word(header.key);
+  static const SteadyClock clock;
+  const Job& job = request.job;
+  return RunRecord::create(request.run_dir, clock, header,
+                           StepPlan(dataset.samples, job.batch.global, job.epochs, job.steps));
+}
+
+/// A run whose last line can't be written is no success.
+void end_record(RunRecord& record, Outcome& outcome) {
+  const Status ended = record.end(outcome.status, outcome.failure ? outcome.failure->sentence : "");
+  if (ended.ok() || outcome.status == "failed") return;
+  outcome.status = "failed";
+  outcome.failure = FailureReport{.sentence = ended.error().message};
+}
+
 int lead(const TrainOptions& options, const Place& place) {
   Head head(place, meeting_folder(options), {.quiet = options.quiet, .plain = !place.in_shell()});
   RunFacts facts{.action = "train", .ranks = place.size};
@@ -156,8 +175,11 @@ int lead(const TrainOptions& options, const Place& place) {
   request.run_dir = facts.run_dir = directory->path();
   const Status written = write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job));
   if (!written.ok()) return head.give_up(facts, written.error());
+  Result<RunRecord> record = open_record(request, prepared->dataset);
+  if (!record.ok()) return head.give_up(facts, record.error());
   announce(head, *prepared);
-  const Outcome outcome = head.run(request, prepared->team, **signals);
+  Outcome outcome = head.run(request, prepared->team, **signals, &*record);
+  end_record(*record, outcome);
   const int code = head.conclude(facts, request, outcome);
   if (outcome.status != "failed") head.display().line(summary_text(facts, outcome));
   return code;

@@ -421,7 +421,8 @@ void Coordinator::handle(const Tick&) {
   if (write_again_ && now_ >= *write_again_ && state_ != State::finishing) record_again();
   if (state_ == State::preparing && now_ >= prepare_until_)
     give_up_next(concat("not all were ready within ", to_seconds(options_.limits.enter), " s"));
-  if (stop_at_ && now_ >= *stop_at_ + options_.limits.stop && state_ != State::finishing)
+  // Once somebody has finished, the results are safe.
+  if (stop_at_ && now_ >= finish_at_.value_or(*stop_at_) + options_.limits.stop)
     return end_job("stopped", {},
                    concat("the ranks did not stop within ", to_seconds(options_.limits.stop), " s"));
   if (finish_at_ && now_ >= *finish_at_ + options_.limits.finish)
@@ -437,7 +438,7 @@ std::optional<Instant> Coordinator::wake() const {
   if (write_again_ && state_ != State::finishing) consider(*write_again_);
   if (state_ == State::running && is_to_change_size()) consider(prepare_at());
   if (state_ == State::preparing) consider(prepare_until_);
-  if (stop_at_ && state_ != State::finishing) consider(*stop_at_ + options_.limits.stop);
+  if (stop_at_) consider(finish_at_.value_or(*stop_at_) + options_.limits.stop);
   if (finish_at_) consider(*finish_at_ + options_.limits.finish);
   return first;
 }

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <span>
 
-#include "../../data/src/checksum.hpp"
+#include "paceline/data/checksum.hpp"
 #include "../../data/src/record.hpp"
 
 using namespace paceline;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../../data/src/checksum.hpp"
+#include "paceline/data/checksum.hpp"
 #include "../../data/src/record.hpp"
 #include "../../data/src/shard.hpp"
 

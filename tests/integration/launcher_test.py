@@ -190,9 +190,9 @@ class LauncherTest(Refusals, unittest.TestCase):
             self.assertEqual(worker["OMP_NUM_THREADS"], worker["threads"])
             self.assertEqual(worker["GLIBC_TUNABLES"], "glibc.malloc.check=0:glibc.malloc.hugetlb=1")
             self.assertEqual(worker["group"], worker["pid"])
-        # Standard streams and the agent's socket; rank 0's listener; nothing else.
-        self.assertEqual((zero["descriptors"], one["descriptors"]), ("5", "4"))
-        self.assertEqual((zero["listener"], one["listener"]), ("1", "0"))
+        # Standard streams, the agent's socket, and the listening socket; nothing else.
+        self.assertEqual((zero["descriptors"], one["descriptors"]), ("5", "5"))
+        self.assertEqual((zero["listener"], one["listener"]), ("1", "1"))
         self.assertEqual(zero["host"], "127.0.0.1")
         self.assertRegex(zero["secret"], r"^[0-9a-f]{32}$")
         self.assertEqual(zero["secret"], one["secret"])
@@ -274,46 +274,60 @@ class LauncherTest(Refusals, unittest.TestCase):
 
     # ---- workers that fail
 
-    def test_killed_worker(self):
+    def test_killed_worker_is_replaced_while_the_others_go_on(self):
         process = self.start_long("--json", "out.json", PACELINE_NODE="h0,h1")
         pid = int(self.started("run", 1)["pid"])
-        begin = time.monotonic()
         os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.started("run", 2).get("ranks") == "2", "the new worker")
+        wait_for(lambda: os.path.exists(self.path("run/generations/3.json")), "the larger generation")
+        time.sleep(0.2)  # so that the ranks hear of it
+        process.send_signal(signal.SIGTERM)
         code, out, err = self.finish(process)
-        took = time.monotonic() - begin
-        self.assertEqual(code, 1)
+        self.assertEqual(code, 143)
         self.assertRegex(err, rf"^paceline: rank 1 on node h1 \(pid {pid}\) was killed by signal 9 \(Killed\)"
-                              r" at step \d+ of 6000; it said nothing\n$")
-        self.assertLess(took, 5)
+                              r" at step \d+ of 6000; it said nothing\n")
+        self.assertRegex(out, r"generation 2: 1 rank from step \d+, since worker 1 \(pid \d+ on node h1\) was killed by signal 9")
+        self.assertRegex(out, r"generation 3: 2 ranks, larger by 1\n")
         summary = self.summary("out.json")
         self.assertEqual(summary, self.summary("run/summary.json"))
-        self.assertEqual((summary["status"], summary["rank"], summary["node"]), ("failed", 1, "h1"))
-        self.assertIn("signal 9", summary["error"])
-        self.assertGreater(summary["steps"], 0)
+        self.assertEqual((summary["status"], summary["generation"], summary["repairs"], summary["resizes"]), ("stopped", 3, 1, 1))
+        for number in (1, 2, 3):
+            with open(self.path(f"run/generations/{number}.json")) as record:
+                self.assertEqual(json.load(record)["generation"], number)
 
     def test_last_words(self):
-        code, _, err = self.run_program("train", "job.yaml", "--ranks", "2", "--run-dir", "run", FAKE_WORKER="1:exit,0:hang")
-        self.assertEqual(code, 1)
-        self.assertRegex(err, r"rank 1 on node \S+ \(pid \d+\) exited with status 3.*; its last words \(.*/run/logs/rank-001\.log\):\n"
+        code, _, err = self.run_program("train", "job.yaml", "--ranks", "2", "--run-dir", "run", FAKE_WORKER="1:exit",
+                                        FAKE_WORKER_STEPS="100")
+        self.assertEqual(code, 0)
+        self.assertRegex(err, r"^paceline: rank 1 on node \S+ \(pid \d+\) exited with status 3.*; its last words \(.*/run/logs/rank-001\.log\):\n"
                               r"  reading the data\n  something terrible happened\n$")
         with open(self.path("run/logs/rank-001.log")) as log:
             self.assertEqual(log.read(), "reading the data\nsomething terrible happened\n")
 
-    def test_causes(self):
+    def test_loss_of_all_ranks(self):
+        code, _, err = self.run_program("train", "job.yaml", "--ranks", "2", "--run-dir", "run", FAKE_WORKER="exit",
+                                        FAKE_WORKER_STEPS="1000")
+        self.assertEqual(code, 1)
+        self.assertRegex(err, r"paceline: no rank is left that holds the whole training state; the last to be lost: "
+                              r"worker \d \(pid \d+ on node \S+\) exited with status 3\n$")
+        self.assertEqual(self.summary("run/summary.json")["status"], "failed")
+
+    def test_failures_that_other_ranks_do_not_mend(self):
         causes = {
-            "1:segfault,0:lost 1": "rank 1 .* was killed by signal 11",
-            "0:lost 1,1:fail": "rank 1 .* failed.*: chunk 7 of shard-00000.h5 is damaged",
-            "0:lost 1,1:hang": r"rank 1 .* was lost.*, says rank 0: rank 1 closed its connection",
-            "1:garbage,0:hang": "rank 1 .* does not speak as a worker should",
-            "0:version,1:hang": "rank 0 .* does not speak as a worker should: .*999",
+            "1:fail": "rank 1 .* failed.*: chunk 7 of shard-00000.h5 is damaged",
+            "version": "3 workers in a row were lost before they could train; the last .* does not speak as a worker should: .*999",
         }
         for behaviour, message in causes.items():
             with self.subTest(behaviour):
                 code, _, err = self.run_program("train", "job.yaml", "--ranks", "2", FAKE_WORKER=behaviour,
                                                 FAKE_WORKER_STEPS="1000")
                 self.assertEqual(code, 1)
-                self.assertRegex(err, "^paceline: " + message)
-                self.assertEqual(err.count("paceline:"), 1)
+                self.assertRegex(err, "(?m)^paceline: " + message)
+
+    def test_worker_that_does_not_speak_as_it_should(self):
+        code, _, err = self.run_program("train", "job.yaml", "--ranks", "2", FAKE_WORKER="1:garbage", FAKE_WORKER_STEPS="100")
+        self.assertEqual(code, 0)
+        self.assertRegex(err, r"^paceline: rank 1 on node \S+ \(pid \d+\) does not speak as a worker should: .*; it is killed\n")
 
     def test_children_of_workers_die_too(self):
         process = self.start_long(FAKE_WORKER="1:child")
@@ -322,14 +336,16 @@ class LauncherTest(Refusals, unittest.TestCase):
         with open(name) as text:
             grandchild = int(text.read())
         os.kill(int(self.started("run", 1)["pid"]), signal.SIGKILL)
-        self.assertEqual(self.finish(process)[0], 1)
         wait_for(lambda: not is_alive(grandchild), "the end of the worker's child")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.finish(process)[0], 143)
 
     def test_worker_that_cannot_start(self):
         self.write("script", "#!/nonexistent/interpreter\n")
         os.chmod(self.path("script"), 0o755)
-        result = self.run_program("train", "job.yaml", "--run-dir", "run", PACELINE_WORKER=self.path("script"))
-        self.assert_refused(result, 1, "rank 0", "could not be started", "No such file")
+        code, _, err = self.run_program("train", "job.yaml", "--run-dir", "run", PACELINE_WORKER=self.path("script"))
+        self.assertEqual(code, 1)
+        self.assertRegex(err, r"workers in a row were lost before they could train; the last could not be started: .*No such file.*\n$")
         self.assertEqual(self.summary("run/summary.json")["status"], "failed")
         self.assert_refused(self.run_program("train", "job.yaml", PACELINE_WORKER="/nonexistent"), 1, "/nonexistent",
                             "PACELINE_WORKER")

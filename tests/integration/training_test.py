@@ -232,22 +232,6 @@ print((module(inputs).argmax(1) == labels).float().mean().item())
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertAlmostEqual(float(done.stdout), result["eval"]["accuracy"], places=6)
 
-    def test_a_killed_worker_ends_the_job_and_is_named(self):
-        for nodes in ({}, {"PACELINE_NODE": "a,b,c"}):
-            os.environ.update(nodes)
-            self.addCleanup(os.environ.pop, "PACELINE_NODE", None)
-            process, run = self.start("--ranks", "3")
-            victims = sorted(children_of(process.pid))
-            self.assertEqual(len(victims), 3)
-            begin = time.monotonic()
-            os.kill(victims[1], signal.SIGKILL)
-            _, errors = process.communicate(timeout=30)
-            self.assertLess(time.monotonic() - begin, 10)
-            self.assertEqual(process.returncode, 1)
-            self.assertRegex(errors, rf"rank \d on node .*{victims[1]}.*signal 9")
-            self.assert_no_worker_left()
-            self.assertEqual(json.loads((run / "summary.json").read_text())["status"], "failed")
-
     def test_interrupts_leave_cleanly_with_the_model_saved(self):
         process, run = self.start("--ranks", "2")
         process.send_signal(signal.SIGINT)

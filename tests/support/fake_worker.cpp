@@ -48,16 +48,16 @@ void ignore_signals() {
 }
 
 /// What a test wants to know about how it was started, one "key value" in a line.
-void describe_start(const StartMessage& start) {
-  std::ofstream out(concat(start.run_dir, "/fake-", start.action, "-", start.rank));
+void describe_start(const StartMessage& start, const FormMessage& form) {
+  std::ofstream out(concat(start.run_dir, "/fake-", start.action, "-", start.worker));
   out << "pid " << ::getpid() << "\ngroup " << ::getpgrp() << "\nparent " << ::getppid() << "\n";
   for (const char* name :
        {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PACELINE_RANK", "GLIBC_TUNABLES"})
     out << name << " " << environment(name).value_or("") << "\n";
-  out << "threads " << start.threads << "\nranks " << start.members.size() << "\nsecret " << start.secret
+  out << "threads " << start.threads << "\nranks " << form.members.size() << "\nsecret " << start.secret
       << "\n";
-  out << "host " << start.members[0].host << "\nport " << start.members[0].port << "\n";
-  out << "node " << start.members[static_cast<std::size_t>(start.rank)].node << "\n";
+  out << "host " << form.members[0].host << "\nport " << form.members[0].port << "\n";
+  out << "node " << form.members[static_cast<std::size_t>(form.rank)].node << "\n";
   struct stat found {};
   out << "listener "
       << (start.has_listener && ::fstat(worker_listener_fd, &found) == 0 && S_ISSOCK(found.st_mode)) << "\n";
@@ -97,7 +97,9 @@ class FakeWorker {
     Result<std::optional<WorkerMessage>> first = channel_.receive(std::chrono::seconds(10));
     if (!first.ok() || !*first || !std::holds_alternative<StartMessage>(**first)) return 8;
     start_ = std::get<StartMessage>(**first);
-    describe_start(start_);
+    if (start_.action == "train" && !channel_.send(ReadyMessage{}).ok()) return 9;
+    if (!await_form()) return dismissed_ ? 0 : 8;
+    describe_start(start_, form_);
     return start_.action == "train" ? train() : other_action();
   }
 
@@ -115,7 +117,7 @@ class FakeWorker {
   int other_action() {
     if (start_.action == "export") {
       if (!write_file_atomically(start_.export_path, start_.export_format + "\n").ok()) return 7;
-    } else if (start_.rank == 0 && !channel_.send(EvalMessage{2, 10000, 0.25, 0.9, {}}).ok()) {
+    } else if (form_.rank == 0 && !channel_.send(EvalMessage{2, 10000, 0.25, 0.9, {}}).ok()) {
       return 9;
     }
     return channel_.send(finished(0, 0, "completed")).ok() ? 0 : 9;
@@ -156,14 +158,29 @@ class FakeWorker {
     const std::int64_t per_epoch =
         parse_integer(environment("FAKE_WORKER_STEPS").value_or("3"), 1, 100000).value_or(3);
     const std::int64_t epochs = start_.job.epochs;
-    if (start_.rank == 0) await_others();
-    for (std::int64_t step = 1; step <= per_epoch * epochs; ++step) {
-      if (step == 2)
+    if (form_.rank == 0) await_others();
+    if (!channel_.send(EnteredMessage{form_.generation}).ok()) return 9;
+    std::int64_t generation = form_.generation;
+    for (std::int64_t step = form_.base_step + 1; step <= per_epoch * epochs; ++step) {
+      if (step >= 2 && !misbehaved_) {
+        misbehaved_ = true;
         if (const std::optional<int> code = misbehave()) return *code;
+      }
       std::this_thread::sleep_for(step_time);
-      if (stop_is_wanted()) return finish(step, (step - 1) / per_epoch, "stopped");
+      listen();
+      if (leave_) {
+        leave_ = false;
+        if (!channel_.send(LeftMessage{generation, step - 1, false, true, "aborted", "told to", -1}).ok())
+          return 9;
+        if (!await_form()) return 0;
+        step = form_.base_step + 1;
+      }
+      if (dismissed_ || form_.rank < 0) return 0;
+      if (form_.generation != generation && !channel_.send(EnteredMessage{form_.generation}).ok()) return 9;
+      generation = form_.generation;
+      if (stop_) return finish(step, (step - 1) / per_epoch, "stopped");
       const std::int64_t epoch = (step - 1) / per_epoch + 1;
-      if (start_.rank != 0) continue;
+      if (form_.rank != 0) continue;
       const double left = static_cast<double>(per_epoch * epochs - step) * to_seconds(step_time);
       const double loss = 1.0 / static_cast<double>(step);
       const ProgressMessage progress{.step = step,
@@ -186,22 +203,46 @@ class FakeWorker {
   void await_others() {
     const SteadyClock clock;
     const Deadline deadline(clock, std::chrono::seconds(15));
-    for (std::size_t rank = 1; rank < start_.members.size(); ++rank) {
+    for (std::size_t rank = 1; rank < form_.members.size(); ++rank) {
       const std::string there = concat(start_.run_dir, "/fake-train-", rank);
       while (::access(there.c_str(), F_OK) != 0 && !deadline.passed()) std::this_thread::sleep_for(step_time);
     }
   }
 
-  bool stop_is_wanted() {
-    if (behaviour_ == "deaf") return false;
-    const Result<std::optional<WorkerMessage>> message = channel_.receive(Duration::zero());
-    return message.ok() && message.value() && std::holds_alternative<StopMessage>(**message);
+  void obey(const WorkerMessage& message) {
+    if (std::holds_alternative<StopMessage>(message)) stop_ = true;
+    if (std::holds_alternative<LeaveMessage>(message)) leave_ = true;
+    if (std::holds_alternative<DismissMessage>(message)) dismissed_ = true;
+    // It needs no connections, so that it is ready for a change at once.
+    if (const auto* form = std::get_if<FormMessage>(&message)) form_ = *form;
+  }
+
+  /// Until it is told of a generation; false where it is sent away.
+  bool await_form() {
+    const SteadyClock clock;
+    const Deadline deadline(clock, std::chrono::seconds(15));
+    form_.members.clear();
+    while (form_.members.empty() && !dismissed_ && !deadline.passed()) {
+      const Result<std::optional<WorkerMessage>> message = channel_.receive(std::chrono::seconds(1));
+      if (!message.ok()) return false;
+      if (*message) obey(**message);
+    }
+    return !form_.members.empty();
+  }
+
+  void listen() {
+    if (behaviour_ == "deaf") return;
+    while (true) {
+      const Result<std::optional<WorkerMessage>> message = channel_.receive(Duration::zero());
+      if (!message.ok() || !message.value()) return;
+      obey(**message);
+    }
   }
 
   int finish(std::int64_t steps, std::int64_t epochs, const std::string& status) {
     FinishedMessage message = finished(steps, epochs, status);
     if (epochs > 0) message.eval = EvalMessage{epochs, 10000, 0.44, 0.842, {}};
-    if (start_.rank == 0) std::ofstream(start_.run_dir + "/model.safetensors") << "weights\n";
+    if (form_.rank == 0) std::ofstream(start_.run_dir + "/model.safetensors") << "weights\n";
     if (!channel_.send(message).ok()) return 9;
     if (behaviour_ == "linger") sleep_until_killed();
     return 0;
@@ -209,6 +250,8 @@ class FakeWorker {
 
   WorkerChannel channel_;
   StartMessage start_;
+  FormMessage form_;
+  bool stop_ = false, leave_ = false, dismissed_ = false, misbehaved_ = false;
   std::string behaviour_;
 };
 

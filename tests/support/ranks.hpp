@@ -135,4 +135,17 @@ inline void expect_all_well(const std::vector<std::string>& failures) {
     EXPECT_EQ(failures[rank], "") << "on rank " << rank;
 }
 
+/// A place where ranks that are threads meet once more, without the communicator.
+struct SecondMeeting {
+  Listener listener = free_listener();
+  std::vector<Member> members;
+  explicit SecondMeeting(const std::string& nodes) : members(members_of({nodes}, listener.port)) {}
+  [[nodiscard]] Result<Communicator> join(int rank) {
+    CommunicatorOptions options;
+    options.generation = 2;
+    if (rank == 0) options.listener = std::move(listener.fd);
+    return Communicator::connect(rank, members, std::move(options));
+  }
+};
+
 }  // namespace paceline::testing

@@ -49,6 +49,31 @@ std::string live(Result<Communicator>& communicator, bool fails) {
   return {};
 }
 
+TEST(Connect, EndsWhenItIsCancelledFromAnotherThread) {
+  for (const bool before : {false, true}) {
+    for (const int rank : {0, 1}) {
+      Listener listener = free_listener();  // where nobody answers
+      const std::vector<Member> members = members_of({"aa"}, listener.port);
+      CommunicatorOptions options;
+      options.cancel.emplace();
+      ConnectCancel cancel = *options.cancel;
+      if (rank == 0) options.listener = std::move(listener.fd);
+      if (before) cancel.cancel("it is not wanted");
+      std::thread canceller([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        if (!before) cancel.cancel("it is not wanted");
+      });
+      const auto begin = std::chrono::steady_clock::now();
+      const auto communicator = Communicator::connect(rank, members, std::move(options));
+      canceller.join();
+      ASSERT_FALSE(communicator.ok());
+      EXPECT_EQ(communicator.error().code, ErrorCode::aborted) << communicator.error().message;
+      EXPECT_NE(communicator.error().message.find("it is not wanted"), std::string::npos);
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));  // the limit is 60
+    }
+  }
+}
+
 TEST(Leaks, NothingIsLeftOfCommunicatorsThatEndedOrFailed) {
   const Ranks ranks{"aabc", RunAs::threads};
   const auto round = [&](bool fails) {

@@ -113,6 +113,18 @@ TEST(JobFile, FillsInWhatIsNotSaid) {
   EXPECT_EQ(read->steps, 0);
 }
 
+TEST(JobFile, SettlesWhatDecidesTheBitsOfAReproducibleJob) {
+  const Job job = *parse(std::string(small_job) + "reproducible: true\n");
+  EXPECT_TRUE(job.reproducible);
+  EXPECT_EQ(job.batch.grain, 32);
+  EXPECT_EQ(job.threads, 1);
+  const std::string start = "name: t\ndata: {train: a}\nmodel: cnn\nepochs: 1\nreproducible: true\n";
+  EXPECT_EQ(parse(start + "batch: {global: 20}\n")->batch.grain, 20);
+  const Job given = *parse(start + "batch: {global: 64, micro: 8, grain: 8}\nthreads: 4\n");
+  EXPECT_EQ(given.batch.grain, 8);
+  EXPECT_EQ(given.threads, 4);
+}
+
 TEST(JobFile, TakesText) {
   const std::string text =
       "name: t\ndata: {train: a}\ntask: language-modelling\nbatch: {global: 8}\nepochs: 1\n";
@@ -266,8 +278,10 @@ TEST(JobFile, RefusesWhatDoesNotGoTogether) {
   EXPECT_EQ(error_of_extra("schedule: {warmup_steps: 9}\nsteps: 8\n"),
             "job.yaml:6:26: schedule.warmup_steps is 9, more than steps, which is 8: the learning rate would "
             "never be reached");
-  EXPECT_EQ(error_of_extra("reproducible: true\n"),
-            "job.yaml:6:15: this version can't train reproducibly yet: leave it false");
+  EXPECT_EQ(error_of("name: t\ndata: {train: a}\nmodel: cnn\nbatch: {global: 256, micro: 16}\nepochs: 1\n"
+                     "reproducible: true\n"),
+            "job.yaml:4:29: batch.micro is 16, less than a grain of 32, which is one pass in a reproducible "
+            "job: set batch.grain to 16 instead");
   EXPECT_EQ(error_of_set("model.plugin", "./a.so"),
             "--set model.plugin=./a.so: a model has a kind or a plugin, not both: remove one of them");
   EXPECT_EQ(error_of_set("data.source", "/idx"),

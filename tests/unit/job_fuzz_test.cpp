@@ -80,8 +80,12 @@ TEST(Fuzz, DecodeReturnsWhateverComes) {
   examples.push_back(encode(finished));
   StartMessage start;
   start.job = small_job();
-  start.members = {{"n", "127.0.0.1", 1}, {"n", "127.0.0.1", 0}};
   examples.push_back(encode(start));
+  FormMessage form;
+  form.members = {{"n", "127.0.0.1", 1}, {"n", "127.0.0.1", 0}};
+  examples.push_back(encode(form));
+  examples.push_back(encode(LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1}));
+  examples.push_back(encode(StepsMessage{{{.step = 1, .epoch = 1, .count = 8, .consumed = "0x00"}}}));
 
   const Outcome outcome =
       feed(examples, "{}[]\",:0123456789.-+eE\\untrfalsemp ", 11, [](const std::string& input) {

@@ -186,5 +186,23 @@ TEST(Passes, AreEqualAndNoLargerThanTheCeiling) {
   }
 }
 
+TEST(GrainPasses, AreTheSameWhoeverHasTheGrains) {
+  EXPECT_EQ(grain_passes({64, 70}, 32), (std::vector<PositionRange>{{64, 32}, {96, 32}, {128, 6}}));
+  EXPECT_TRUE(grain_passes({64, 0}, 32).empty());
+  for (std::int64_t count = 1; count <= 256; ++count) {
+    const PositionRange step{512, count};
+    const std::vector<PositionRange> whole = grain_passes(step, 32);
+    EXPECT_EQ(static_cast<std::int64_t>(whole.size()), grain_count(count, 32));
+    for (const Shares& shares : {Shares{4, 4}, Shares{3, 3, 2}, Shares{1, 6, 0, 1}, Shares(8, 1)}) {
+      std::vector<PositionRange> together;
+      for (std::size_t rank = 0; rank < shares.size(); ++rank)
+        for (const PositionRange& pass :
+             grain_passes(rank_range(step, 32, shares, static_cast<std::int64_t>(rank)), 32))
+          together.push_back(pass);
+      ASSERT_EQ(together, whole) << count << " samples over " << shares.size() << " ranks";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace paceline

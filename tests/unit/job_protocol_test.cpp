@@ -29,21 +29,41 @@ Job small_job() {
       .value();
 }
 
-StartMessage start_message(std::size_t ranks) {
+StartMessage start_message() {
   StartMessage start;
   start.job = small_job();
   start.run_dir = "/runs/tiny/1";
-  start.generation = 7;
-  start.rank = static_cast<std::int64_t>(ranks) - 1;
-  for (std::size_t i = 0; i < ranks; ++i)
-    start.members.push_back({concat("node-", i), concat("10.77.", i / 250, ".", i % 250 + 1),
-                             static_cast<std::uint16_t>(i == 0 ? 65535 : 0)});
+  start.worker = 12;
   start.secret = "00ff";
+  start.consumed_key = "0x0123456789abcdef";
   start.has_listener = true;
   start.threads = 3;
   start.export_format = "pickle";
   start.export_path = "/out/weights.pkl";
   return start;
+}
+
+FormMessage form_message(std::size_t ranks) {
+  FormMessage form;
+  form.generation = 7;
+  form.rank = static_cast<std::int64_t>(ranks) - 1;
+  for (std::size_t i = 0; i < ranks; ++i)
+    form.members.push_back({concat("node-", i), concat("10.77.", i / 250, ".", i % 250 + 1),
+                            static_cast<std::uint16_t>(i == 0 ? 65535 : 0)});
+  form.base_step = 41;
+  form.donors = 2;
+  form.background = true;
+  return form;
+}
+
+StepFigures step_figures() {
+  StepFigures figures{.step = 12, .epoch = 2, .first = 512, .count = 256, .consumed = "0x00000000000000ff"};
+  figures.loss = 0.6125;
+  figures.accuracy = 0.75;
+  figures.learning_rate = 0.05;
+  figures.gradient_norm = 1.5;
+  figures.samples_per_second = 8214.5;
+  return figures;
 }
 
 FinishedMessage finished_message() {
@@ -66,10 +86,20 @@ FinishedMessage finished_message() {
 
 /// Every type of message, with values that no default has.
 std::vector<WorkerMessage> all_messages() {
-  return {start_message(3),
+  return {ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69},
+          start_message(),
+          form_message(3),
+          AbandonMessage{8},
+          LeaveMessage{7},
           StopMessage{},
+          DismissMessage{},
+          AckMessage{512},
           HelloMessage{"0.1.0"},
-          ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69},
+          ReadyMessage{},
+          EnteredMessage{7},
+          UnpreparedMessage{8, "rank 2 is gone"},
+          LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1},
+          StepsMessage{{step_figures(), step_figures()}},
           EvalMessage{1, 10'000, 0.44, 0.842, {}},
           finished_message(),
           FailedMessage{"peer lost", "rank 1 is \"gone\"\n", 1}};
@@ -107,22 +137,49 @@ TEST(Protocol, EveryMessageIsReadAsItWasWritten) {
 }
 
 TEST(Protocol, KeepsAllFieldsOfAStart) {
-  const StartMessage sent = start_message(3);
+  const StartMessage sent = start_message();
   const StartMessage read = sent_through(sent);
   EXPECT_EQ(read.action, "train");
   EXPECT_EQ(job_to_json(read.job), job_to_json(sent.job));
   EXPECT_EQ(read.run_dir, "/runs/tiny/1");
+  EXPECT_EQ(read.worker, 12);
+  EXPECT_EQ(read.secret, "00ff");
+  EXPECT_EQ(read.consumed_key, "0x0123456789abcdef");
+  EXPECT_TRUE(read.has_listener);
+  EXPECT_EQ(read.threads, 3);
+  EXPECT_EQ(read.export_format, "pickle");
+  EXPECT_EQ(read.export_path, "/out/weights.pkl");
+}
+
+TEST(Protocol, KeepsAllFieldsOfAForm) {
+  const FormMessage read = sent_through(form_message(3));
   EXPECT_EQ(read.generation, 7);
   EXPECT_EQ(read.rank, 2);
   ASSERT_EQ(read.members.size(), 3U);
   EXPECT_EQ(read.members[0].port, 65535);
   EXPECT_EQ(read.members[2].node, "node-2");
   EXPECT_EQ(read.members[1].host, "10.77.0.2");
-  EXPECT_EQ(read.secret, "00ff");
-  EXPECT_TRUE(read.has_listener);
-  EXPECT_EQ(read.threads, 3);
-  EXPECT_EQ(read.export_format, "pickle");
-  EXPECT_EQ(read.export_path, "/out/weights.pkl");
+  EXPECT_EQ(read.base_step, 41);
+  EXPECT_EQ(read.donors, 2);
+  EXPECT_TRUE(read.background);
+  FormMessage leaver = form_message(2);
+  leaver.rank = -1;
+  EXPECT_EQ(sent_through(leaver).rank, -1);
+}
+
+TEST(Protocol, KeepsAllFieldsOfStepsAndOfALeaver) {
+  const StepsMessage steps = sent_through(StepsMessage{{step_figures(), step_figures()}});
+  ASSERT_EQ(steps.steps.size(), 2U);
+  EXPECT_EQ(steps.steps[1].consumed, "0x00000000000000ff");
+  EXPECT_EQ(steps.steps[1].first, 512);
+  EXPECT_EQ(steps.steps[1].accuracy, 0.75);
+  EXPECT_FALSE(steps.steps[1].perplexity.has_value());
+  const LeftMessage left = sent_through(LeftMessage{7, 41, true, false, "peer lost", "gone", 1});
+  EXPECT_EQ(left.generation, 7);
+  EXPECT_EQ(left.applied, 41);
+  EXPECT_TRUE(left.reduced);
+  EXPECT_FALSE(left.complete);
+  EXPECT_EQ(left.lost_rank, 1);
 }
 
 TEST(Protocol, KeepsAllFieldsOfAFinish) {
@@ -178,20 +235,20 @@ TEST(Protocol, MendsWordsThatAreNoText) {
 }
 
 TEST(Protocol, RefusesAnotherVersion) {
-  for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message(1))}) {
-    const std::string other = replaced(encode(message), "\"protocol\":2", "\"protocol\":3,\"more\":0");
+  for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message())}) {
+    const std::string other = replaced(encode(message), "\"protocol\":3", "\"protocol\":4,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 3 and this one 2: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 4 and this one 3: use paceline and paceline-worker of "
               "the same "
               "build");
   }
 }
 
 TEST(Protocol, NamesTheFieldThatIsWrong) {
-  const std::string progress = encode(all_messages()[3]);
+  const std::string progress = encode(all_messages()[0]);
   EXPECT_EQ(error_of(replaced(progress, "\"step\":12", "\"step\":-1")),
             "worker message \"progress\": \"step\" is no whole number from 0 to 9223372036854775807");
   EXPECT_EQ(error_of(replaced(progress, "\"step\":12", "\"step\":18446744073709551615")),
@@ -202,11 +259,17 @@ TEST(Protocol, NamesTheFieldThatIsWrong) {
             "worker message \"progress\": a key is not one of its own; are the programs of the same build?");
   EXPECT_EQ(error_of(replaced(progress, "0.6125", "\"low\"")),
             "worker message \"progress\": \"loss\" is no number");
-  const std::string start = encode(all_messages()[0]);
-  EXPECT_EQ(error_of(replaced(start, "\"port\":65535", "\"port\":65536")),
-            "worker message \"start\".members[0]: \"port\" is no whole number from 0 to 65535");
-  EXPECT_EQ(error_of(replaced(start, "\"rank\":2", "\"rank\":3")),
-            "a worker message starts rank 3 of 3: are the programs of the same build?");
+  const std::string form = encode(form_message(3));
+  EXPECT_EQ(error_of(replaced(form, "\"port\":65535", "\"port\":65536")),
+            "worker message \"form\".members[0]: \"port\" is no whole number from 0 to 65535");
+  EXPECT_EQ(error_of(replaced(form, "\"rank\":2", "\"rank\":3")),
+            "a worker message forms rank 3 of 3: are the programs of the same build?");
+  EXPECT_EQ(error_of(replaced(form, "\"donors\":2", "\"donors\":4")),
+            "a worker message names 4 donors of 3 ranks: are the programs of the same build?");
+  EXPECT_EQ(error_of(replaced(form, "\"rank\":2", "\"rank\":-1")), "no error");
+  EXPECT_EQ(error_of(replaced(replaced(form, "\"rank\":2", "\"rank\":-1"), "true", "false")),
+            "a worker message forms rank -1 of 3: are the programs of the same build?");
+  const std::string start = encode(start_message());
   EXPECT_EQ(error_of(replaced(start, "\"epochs\":5", "\"epochs\":0")),
             "worker message \"start\".job: epochs is 0: it must be at least 1");
   EXPECT_EQ(error_of(replaced(start, "\"action\":\"train\"", "\"action\":\"fly\"")),
@@ -277,12 +340,12 @@ TEST_F(Channel, WaitsForAMessage) {
   EXPECT_EQ(std::get<HelloMessage>(**read).version, "later");
 }
 
-TEST_F(Channel, CarriesAStartOfAsManyRanksAsAJobMayHave) {
-  const StartMessage start = start_message(4096);
-  ASSERT_TRUE(agent_->send(start).ok());
+TEST_F(Channel, CarriesAFormOfAsManyRanksAsAJobMayHave) {
+  const FormMessage form = form_message(4096);
+  ASSERT_TRUE(agent_->send(form).ok());
   const Result<std::optional<WorkerMessage>> read = worker_->receive(seconds(60));
   ASSERT_TRUE(read.ok()) << read.error().message;
-  EXPECT_EQ(std::get<StartMessage>(**read).members[4095].node, "node-4095");
+  EXPECT_EQ(std::get<FormMessage>(**read).members[4095].node, "node-4095");
 }
 
 TEST_F(Channel, RefusesToSendWhatIsTooLong) {

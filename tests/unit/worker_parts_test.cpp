@@ -237,7 +237,7 @@ TEST(JobPlan, TheSourceAsksForEveryPositionOnceOverTheRanks) {
     for (std::int64_t rank = 0; rank < ranks; ++rank) {
       auto plan = make_plan(job, 333, ranks);
       ASSERT_TRUE(plan.ok());
-      const Loader::Source source = training_source(std::move(*plan), rank);
+      const Loader::Source source = training_source(std::move(*plan), rank, 0);
       while (const auto request = source())
         for (std::int64_t i = 0; i < request->count; ++i)
           ++seen[static_cast<std::size_t>(request->epoch * 333 + request->first + i)];

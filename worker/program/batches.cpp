@@ -15,11 +15,11 @@ Result<JobPlan> make_plan(const Job& job, std::int64_t samples, std::int64_t ran
   const std::int64_t grain = job_grain(job, ranks);
   PACELINE_ASSIGN(Shares shares, equal_shares(grain_count(job.batch.global, grain), ranks));
   return JobPlan{StepPlan(samples, job.batch.global, job.epochs, job.steps), grain, std::move(shares),
-                 job.batch.micro};
+                 job.batch.micro, job.reproducible};
 }
 
-Loader::Source training_source(JobPlan plan, std::int64_t rank) {
-  return [plan = std::move(plan), rank, step = std::int64_t{0}]() mutable -> std::optional<LoadRequest> {
+Loader::Source training_source(JobPlan plan, std::int64_t rank, std::int64_t first_step) {
+  return [plan = std::move(plan), rank, step = first_step]() mutable -> std::optional<LoadRequest> {
     while (step < plan.steps.steps()) {
       const std::int64_t epoch = plan.steps.range(step).epoch;
       const PositionRange part = plan.part_of(step++, rank);

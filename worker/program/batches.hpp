@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "paceline/data/loader.hpp"
 #include "paceline/job/plan.hpp"
@@ -13,8 +14,17 @@ struct JobPlan {
   std::int64_t grain;
   Shares shares;
   std::int64_t micro;
+  bool reproducible;
   [[nodiscard]] PositionRange part_of(std::int64_t step, std::int64_t rank) const {
     return rank_range(steps.range(step).positions, grain, shares, rank);
+  }
+  /// A rank's part, cut.
+  [[nodiscard]] std::vector<PositionRange> passes_of(const PositionRange& part) const {
+    return reproducible ? grain_passes(part, grain) : passes(part, micro);
+  }
+  /// Of all ranks in a step of so many samples, where a grain is a pass.
+  [[nodiscard]] std::int64_t passes_in(std::int64_t samples) const {
+    return reproducible ? grain_count(samples, grain) : 0;
   }
   /// Equal on ranks that cut alike.
   [[nodiscard]] std::uint64_t hash() const;
@@ -23,7 +33,7 @@ struct JobPlan {
 /// The plan of `job` over a dataset of so many samples; an error where there are more ranks than grains.
 [[nodiscard]] Result<JobPlan> make_plan(const Job& job, std::int64_t samples, std::int64_t ranks);
 
-/// A rank's future, for its loader: its part of every step in order, empty parts left out.
-[[nodiscard]] Loader::Source training_source(JobPlan plan, std::int64_t rank);
+/// A rank's future, for its loader: its part of every step from `first_step` on, empty parts left out.
+[[nodiscard]] Loader::Source training_source(JobPlan plan, std::int64_t rank, std::int64_t first_step);
 
 }  // namespace paceline

@@ -9,6 +9,7 @@
 
 #include "exporting.hpp"
 #include "inputs.hpp"
+#include "joining.hpp"
 #include "paceline/base/text.hpp"
 #include "setup.hpp"
 #include "training.hpp"
@@ -18,8 +19,17 @@ namespace {
 
 constexpr Duration start_timeout = std::chrono::seconds(60);
 
-Result<FinishedMessage> evaluate_run(const StartMessage& start, WorkerChannel& channel) {
-  PACELINE_ASSIGN(Communicator communicator, join_job(start));
+Result<FormMessage> receive_form(AgentLink& link) {
+  PACELINE_ASSIGN(const std::optional<WorkerMessage> message, link.take(start_timeout));
+  if (message.has_value() && std::holds_alternative<FormMessage>(*message))
+    return std::get<FormMessage>(*message);
+  return Error{ErrorCode::timeout, "the agent did not say who the other ranks are"};
+}
+
+Result<FinishedMessage> evaluate_run(const StartMessage& start, AgentLink& link) {
+  PACELINE_ASSIGN(const FormMessage form, receive_form(link));
+  PACELINE_ASSIGN(const Membership membership, join(start, form, link));
+  Communicator& communicator = *membership.communicator;
   std::optional<Dataset> dataset;
   std::optional<TrainedModel> trained;
   const auto open = [&]() -> Status {
@@ -35,18 +45,21 @@ Result<FinishedMessage> evaluate_run(const StartMessage& start, WorkerChannel& c
   finished.samples = finished.eval->samples;
   finished.weights_sha256 = weights_sha256(weights_of(trained->model->module()));
   finished.peak_memory_bytes = peak_memory_bytes();
-  if (start.rank == 0) PACELINE_TRY(channel.send(*finished.eval));
+  if (form.rank == 0) PACELINE_TRY(link.send(*finished.eval));
   return finished;
 }
 
-Result<FinishedMessage> carry_out(const StartMessage& start, WorkerChannel& channel) {
+Result<std::optional<FinishedMessage>> carry_out(const StartMessage& start, AgentLink& link) {
   try {
     configure_process(start.threads);
-    if (start.action == "train") return train(start, channel);
-    if (start.action == "eval") return evaluate_run(start, channel);
+    if (start.action == "train") return train(start, link);
+    if (start.action == "eval") {
+      PACELINE_ASSIGN(FinishedMessage finished, evaluate_run(start, link));
+      return std::optional(std::move(finished));
+    }
     if (start.action == "export") {
       PACELINE_TRY(export_model(start));
-      return FinishedMessage{};
+      return std::optional<FinishedMessage>(std::in_place);
     }
     return Error{ErrorCode::unsupported, concat("this worker can't \"", start.action, "\"")};
   } catch (const std::exception& exception) {  // LibTorch's, or no memory
@@ -54,9 +67,9 @@ Result<FinishedMessage> carry_out(const StartMessage& start, WorkerChannel& chan
   }
 }
 
-Result<StartMessage> receive_start(WorkerChannel& channel) {
-  PACELINE_TRY(channel.send(HelloMessage{PACELINE_VERSION}));
-  PACELINE_ASSIGN(std::optional<WorkerMessage> message, channel.receive(start_timeout));
+Result<StartMessage> receive_start(AgentLink& link) {
+  PACELINE_TRY(link.send(HelloMessage{PACELINE_VERSION}));
+  PACELINE_ASSIGN(std::optional<WorkerMessage> message, link.take(start_timeout));
   if (message.has_value() && std::holds_alternative<StartMessage>(*message))
     return std::get<StartMessage>(std::move(*message));
   return Error{ErrorCode::timeout, "the agent did not say what to do"};
@@ -71,18 +84,18 @@ int run_worker() {
     std::fputs("paceline-worker is started by paceline: use `paceline train JOB.yaml`\n", stderr);
     return 2;
   }
-  WorkerChannel channel{UniqueFd(worker_channel_fd)};
-  const auto start = receive_start(channel);
+  AgentLink link{WorkerChannel(UniqueFd(worker_channel_fd))};
+  link.start();
+  const auto start = receive_start(link);
   if (!start.ok()) {
     std::fprintf(stderr, "paceline-worker: %s\n", start.error().message.c_str());
     return 1;
   }
-  const auto finished = carry_out(*start, channel);
-  if (finished.ok()) return channel.send(*finished).ok() ? 0 : 1;
+  const auto finished = carry_out(*start, link);
+  if (finished.ok()) return !finished->has_value() || link.send(**finished).ok() ? 0 : 1;
   const Error& error = finished.error();
-  const FailedMessage failed{std::string(to_string(error.code)), error.message,
-                             error.rank == start->rank ? -1 : error.rank};
-  if (!channel.send(failed).ok()) std::fprintf(stderr, "paceline-worker: %s\n", error.message.c_str());
+  const FailedMessage failed{std::string(to_string(error.code)), error.message, error.rank};
+  if (!link.send(failed).ok()) std::fprintf(stderr, "paceline-worker: %s\n", error.message.c_str());
   return 1;
 }
 

@@ -49,16 +49,6 @@ void configure_process(std::int64_t threads) {
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 
-Result<Communicator> join_job(const StartMessage& start) {
-  std::vector<Member> members;
-  for (const MemberSpec& member : start.members) members.push_back({member.node, member.host, member.port});
-  CommunicatorOptions options;
-  options.generation = static_cast<std::uint64_t>(start.generation);
-  options.secret = start.secret;
-  if (start.has_listener) options.listener = UniqueFd(worker_listener_fd);
-  return Communicator::connect(static_cast<int>(start.rank), members, std::move(options));
-}
-
 Status all_ready(Communicator& communicator, const Status& own) {
   if (!own.ok()) communicator.abort(own.error().message);
   const Status others = communicator.barrier();
@@ -106,7 +96,8 @@ Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, c
   const PositionRange part = rank_range({0, info.samples}, eval_grain_samples, shares, communicator.rank());
   LoaderOptions options = loader_options(job);
   options.order.shuffle = false;
-  options.budget_bytes = std::min(most_eval_budget_bytes, (job.data.budget_mib << 20) / 4);
+  options.budget_bytes =
+      std::min(most_eval_budget_bytes, (job.data.budget_mib << 20) - training_budget_bytes(job.data));
   options.prefetch = 2;
   options.finish = [&inputs](SampleBatch& batch) { return inputs.finish(batch); };
   Loader loader(dataset, options, evaluation_source(part, eval_micro(job, input)));

@@ -17,8 +17,6 @@ namespace paceline {
 /// Compute threads and the memory allocator, before any tensor is made.
 void configure_process(std::int64_t threads);
 
-[[nodiscard]] Result<Communicator> join_job(const StartMessage& start);
-
 /// Collective: any rank's error in preparing (a missing dataset, a bad plugin) ends all with that error,
 /// instead of leaving the others to wait.
 [[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);

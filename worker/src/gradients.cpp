@@ -4,38 +4,14 @@
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <algorithm>
-
-#include "memory_format.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
 
-Gradients::Gradients(Communicator& communicator, std::vector<torch::Tensor> parameters,
-                     std::vector<std::string> names, BucketLayout layout)
-    : communicator_(communicator),
-      parameters_(std::move(parameters)),
-      names_(std::move(names)),
-      layout_(std::move(layout)) {
-}
-
-Result<std::unique_ptr<Gradients>> Gradients::make(Communicator& communicator,
-                                                   std::vector<torch::Tensor> parameters,
-                                                   std::vector<std::string> names, std::size_t tail_elements,
-                                                   torch::MemoryFormat images, std::size_t bucket_elements) {
-  std::vector<std::size_t> sizes;
-  for (const torch::Tensor& parameter : parameters)
-    sizes.push_back(static_cast<std::size_t>(parameter.numel()));
-  std::unique_ptr<Gradients> gradients(
-      new Gradients(communicator, std::move(parameters), std::move(names),
-                    BucketLayout::make(sizes, tail_elements, bucket_elements)));
-  PACELINE_ASSIGN(gradients->buffer_, communicator.allocate(gradients->layout_.elements * sizeof(float)));
-  gradients->data_ = reinterpret_cast<float*>(gradients->buffer_.data());
-  for (std::size_t i = 0; i < gradients->parameters_.size(); ++i)
-    gradients->views_.push_back(place_in_flat_memory(gradients->data_ + gradients->layout_.offset[i],
-                                                     gradients->parameters_[i].sizes(), images));
-  gradients->attach_hooks();
-  return gradients;
+Gradients::Gradients(std::vector<torch::Tensor> parameters, std::vector<std::string> names,
+                     std::unique_ptr<GradientSums> sums)
+    : parameters_(std::move(parameters)), names_(std::move(names)), sums_(std::move(sums)) {
+  attach_hooks();
 }
 
 Gradients::~Gradients() {
@@ -57,17 +33,17 @@ void Gradients::attach_hooks() {
   }
 }
 
-void Gradients::begin_step() {
+void Gradients::begin_step(const StepSpec& spec, bool again) {
   last_pass_ = false;
   delivered_.assign(parameters_.size(), false);
   finished_.assign(parameters_.size(), false);
   missing_.clear();
-  for (const BucketLayout::Bucket& bucket : layout_.buckets) missing_.push_back(bucket.parameters.size());
+  for (const BucketLayout::Bucket& bucket : layout().buckets) missing_.push_back(bucket.parameters.size());
   missing_.back() += 1;  // the tail
   started_ = 0;
   works_.clear();
   complaint_.clear();
-  std::ranges::fill(tail(), 0.0F);
+  sums_->begin(spec, again);
   for (torch::Tensor& parameter : parameters_) parameter.mutable_grad() = torch::Tensor();
 }
 
@@ -82,38 +58,33 @@ void Gradients::deliver(std::size_t i) {
         concat("the gradient of ", names_[i], " is sparse: use a dense one (for an embedding sparse(false))");
     return;
   }
-  if (delivered_[i])
-    views_[i].add_(gradient);
-  else
-    views_[i].copy_(gradient);
+  sums_->add(i, gradient, !delivered_[i]);
   delivered_[i] = true;
   if (!last_pass_ || finished_[i]) return;
   finished_[i] = true;
-  complete(layout_.bucket_of[i]);
+  complete(layout().bucket_of[i]);
 }
 
 void Gradients::finish_tail() {
-  complete(layout_.buckets.size() - 1);
+  complete(layout().buckets.size() - 1);
 }
 
 /// One thing less is missing in `bucket`; starts all buckets whose turn it is.
 void Gradients::complete(std::size_t bucket) {
   --missing_[bucket];
-  for (; started_ < missing_.size() && missing_[started_] == 0; ++started_) {
-    const BucketLayout::Bucket& next = layout_.buckets[started_];
-    works_.push_back(
-        communicator_.all_reduce_async(data_ + next.begin, next.end - next.begin, DataType::f32));
-  }
+  for (; started_ < missing_.size() && missing_[started_] == 0; ++started_)
+    works_.push_back(sums_->start(layout().buckets[started_]));
 }
 
 Status Gradients::finish_local() {
   if (!complaint_.empty()) return Error{ErrorCode::unsupported, complaint_};
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     if (finished_[i]) continue;
-    if (!delivered_[i]) std::fill_n(data_ + layout_.offset[i], parameters_[i].numel(), 0.0F);
+    if (!delivered_[i]) sums_->clear(i);
     finished_[i] = true;
-    complete(layout_.bucket_of[i]);
+    complete(layout().bucket_of[i]);
   }
+  sums_->finish(works_);
   return {};
 }
 

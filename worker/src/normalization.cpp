@@ -40,6 +40,12 @@ void NormalizationStatistics::add(torch::Tensor& mean, torch::Tensor& variance, 
   elements_ += static_cast<std::size_t>(mean.numel() + variance.numel());
 }
 
+std::vector<std::size_t> NormalizationStatistics::elements_of_buffers() const {
+  std::vector<std::size_t> elements;
+  for (const Entry& entry : entries_) elements.push_back(static_cast<std::size_t>(entry.buffer.numel()));
+  return elements;
+}
+
 void NormalizationStatistics::collect(std::span<float> sum, float weight) const {
   PACELINE_ASSERT(sum.size() == elements_, "the sum has a place for every statistic");
   std::size_t at = 0;

@@ -21,6 +21,8 @@ class NormalizationStatistics {
 
   /// Values that one pass adds to the sum.
   [[nodiscard]] std::size_t elements() const noexcept { return elements_; }
+  /// The same by buffer.
+  [[nodiscard]] std::vector<std::size_t> elements_of_buffers() const;
   /// Adds the statistics that the last pass left in the modules, times `weight`.
   void collect(std::span<float> sum, float weight) const;
   /// The step has committed: `sum` is over all passes of all ranks, of total weight 1.

@@ -4,8 +4,9 @@
 #include <optional>
 #include <unordered_set>
 
+#include "exact_sums.hpp"
+#include "fingerprint.hpp"
 #include "gradients.hpp"
-#include "limbs.hpp"
 #include "memory_format.hpp"
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
@@ -15,16 +16,6 @@ namespace paceline {
 namespace {
 
 const SteadyClock steady_clock;
-
-// What the tail begins with: figures, each divided by the global sample count, then the limbs of what was
-// consumed. Normalisation statistics follow.
-enum Figure : std::size_t {
-  loss_figure,
-  correct_figure,
-  sample_figure,
-  consumed_figure,
-  figures = consumed_figure + limb_count
-};
 
 struct NamedTensor {
   std::string name;
@@ -54,7 +45,8 @@ struct Vote {
   std::int64_t plan_least = 0;
   std::int64_t plan_greatest_negated = 0;
   std::int64_t stop_negated = 0;
-  std::int64_t next_generation = 0;
+  std::int64_t next_least = 0;
+  std::int64_t next_greatest_negated = 0;
 };
 
 }  // namespace
@@ -77,14 +69,17 @@ class Trainer::Impl {
   void prepare_evaluation();
 
   [[nodiscard]] std::int64_t parameters() const { return parameter_elements_; }
-  [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->layout().buckets.size()); }
+  [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->sums().layout().buckets.size()); }
 
  private:
   void take_over_parameters();
   void find_other_tensors();
+  [[nodiscard]] SummedTensors summed_tensors() const;
   [[nodiscard]] Status make_gradients();
   [[nodiscard]] Status share_state_of_rank_0();
+  [[nodiscard]] Result<Duration> sum_up(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
+  [[nodiscard]] torch::Tensor inputs_of(const Pass& pass) const;
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
   [[nodiscard]] Result<Vote> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
@@ -96,6 +91,7 @@ class Trainer::Impl {
   NormalizationStatistics normalization_;
   std::vector<NamedTensor> trained_;
   std::vector<NamedTensor> others_;  // buffers and frozen parameters
+  ExpectedMagnitudes expected_;      // when reproducible
   std::unique_ptr<Gradients> gradients_;
   std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
   torch::Tensor flat_parameters_;         // places as in the gradients' layout
@@ -112,16 +108,26 @@ Status Trainer::Impl::prepare() {
   return options_.share_state ? share_state_of_rank_0() : Status();
 }
 
-Status Trainer::Impl::make_gradients() {
-  std::vector<torch::Tensor> tensors;
-  std::vector<std::string> names;
+SummedTensors Trainer::Impl::summed_tensors() const {
+  SummedTensors tensors;
   for (const NamedTensor& parameter : trained_) {
-    tensors.push_back(parameter.tensor);
-    names.push_back(parameter.name);
+    tensors.names.push_back(parameter.name);
+    tensors.parameters.push_back(parameter.tensor);
   }
-  PACELINE_ASSIGN(gradients_,
-                  Gradients::make(*communicator_, tensors, names, figures + normalization_.elements(),
-                                  images_, static_cast<std::size_t>(options_.bucket_bytes) / sizeof(float)));
+  tensors.statistics = normalization_.elements_of_buffers();
+  tensors.images = images_;
+  tensors.bucket_bytes = static_cast<std::size_t>(options_.bucket_bytes);
+  return tensors;
+}
+
+Status Trainer::Impl::make_gradients() {
+  if (options_.reproducible) PACELINE_TRY(check_ranks_compute_alike(*communicator_));
+  const SummedTensors tensors = summed_tensors();
+  if (options_.reproducible && expected_.empty()) expected_ = no_expectations(tensors);
+  PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums,
+                  options_.reproducible ? make_exact_sums(*communicator_, tensors, expected_)
+                                        : make_float_sums(*communicator_, tensors));
+  gradients_ = std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums));
   return {};
 }
 
@@ -135,7 +141,7 @@ Status Trainer::Impl::enter(Communicator& communicator) {
 /// Moves the parameters into flat memory, in the places of their gradients.
 void Trainer::Impl::take_over_parameters() {
   const torch::NoGradGuard no_grad;
-  const BucketLayout& layout = gradients_->layout();
+  const BucketLayout& layout = gradients_->sums().layout();
   flat_parameters_ = torch::zeros({static_cast<std::int64_t>(layout.tail)}, torch::kFloat);
   std::vector<FlatOptimizer::Range> decayed;
   for (std::size_t i = trained_.size(); i-- > 0;) {  // ascending places
@@ -181,6 +187,7 @@ std::vector<StatePart> Trainer::Impl::state() {
   for (std::size_t i = 0; i < averages.averages.size(); ++i)
     add_tensor(concat("normalization.", i), averages.averages[i]);
   add("normalization.steps", std::span(&averages.steps, 1));
+  if (options_.reproducible) add("reproducible.expected", std::span(expected_));
   return parts;
 }
 
@@ -192,29 +199,44 @@ Status Trainer::Impl::share_state_of_rank_0() {
 
 Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pass> passes) {
   PACELINE_ASSERT(spec.global_samples > 0, "a step has samples");
+  if (options_.reproducible && spec.passes < 1)
+    return Error{ErrorCode::invalid_argument,
+                 concat("step ", spec.step, ": a reproducible step must say how many passes it has")};
   held_.reset();
-  gradients_->begin_step();
-  const Status computed = compute(spec, passes);
-  if (!computed.ok()) {
-    // The others wait for this rank's buckets.
-    communicator_->abort(computed.error().message);
-    [[maybe_unused]] const Status ended = gradients_->wait();
-    return computed.error();
-  }
-  const Instant backward_ended = steady_clock.now();
-  PACELINE_TRY(gradients_->wait());
+  PACELINE_ASSIGN(const Duration waited, sum_up(spec, passes));
   held_ = spec;
+  const Instant voting = steady_clock.now();
   PACELINE_ASSIGN(const Vote vote, commit(spec));
-  const Duration exposed = steady_clock.now() - backward_ended;
+  const Duration exposed = waited + (steady_clock.now() - voting);
   PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
   outcome.stop = vote.stop_negated != 0;
-  outcome.next_generation = vote.next_generation;
+  // Ranks may have prepared different ones, when one was given up and another follows.
+  outcome.next_generation = vote.next_least == -vote.next_greatest_negated ? vote.next_least : 0;
   outcome.exposed = exposed;
   return outcome;
 }
 
+/// Until the sums over all ranks are good. Gives the time that was spent waiting for them.
+Result<Duration> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
+  Duration waited{};
+  for (bool again = false;; again = true) {
+    gradients_->begin_step(spec, again);
+    const Status computed = compute(spec, passes);
+    if (!computed.ok()) {
+      // The others wait for this rank's buckets.
+      communicator_->abort(computed.error().message);
+      [[maybe_unused]] const Status ended = gradients_->wait();
+      return computed.error();
+    }
+    const Instant backward_ended = steady_clock.now();
+    PACELINE_TRY(gradients_->wait());
+    waited += steady_clock.now() - backward_ended;
+    PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle());
+    if (verdict == GradientSums::Verdict::good) return waited;
+  }
+}
+
 Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes) {
-  put_limbs(spec.consumed, gradients_->tail().subspan<consumed_figure, limb_count>());
   try {
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
@@ -225,18 +247,22 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
   return gradients_->finish_local();
 }
 
+torch::Tensor Trainer::Impl::inputs_of(const Pass& pass) const {
+  const torch::Tensor inputs = in_format(pass.batch.inputs, images_);
+  // A library might choose its ways by how memory is aligned, which in the middle of a rank's part depends on
+  // where that begins. And the pass may have to run again, after a model that works in place.
+  return options_.reproducible && inputs.is_same(pass.batch.inputs) ? inputs.clone() : inputs;
+}
+
 void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) {
   const auto samples = pass.batch.inputs.size(0);
   const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
   torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
-  Outcome outcome = model_.loss({in_format(pass.batch.inputs, images_), pass.batch.targets});
+  Outcome outcome = model_.loss({inputs_of(pass), pass.batch.targets});
   const torch::Tensor loss = outcome.loss * scale;
-  std::span<float> tail = gradients_->tail();
-  tail[loss_figure] += loss.item<float>();
-  tail[correct_figure] += static_cast<float>(outcome.correct) * scale;
-  tail[sample_figure] += static_cast<float>(samples) * scale;
-  normalization_.collect(tail.subspan(figures, normalization_.elements()),
-                         static_cast<float>(samples) * scale);
+  GradientSums& sums = gradients_->sums();
+  normalization_.collect(sums.statistics(), static_cast<float>(samples) * scale);
+  sums.add_figures({loss.item<float>(), outcome.correct, samples});
   if (last) {
     gradients_->finish_tail();
     gradients_->begin_last_pass();
@@ -254,7 +280,7 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
 /// What all ranks agreed on: they hold the step's gradients, and cut it alike.
 Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
   const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
-  Vote vote{1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation};
+  Vote vote{1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation, -spec.next_generation};
   PACELINE_TRY(
       communicator_->all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
   if (vote.plan_least != -vote.plan_greatest_negated)
@@ -267,27 +293,19 @@ Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
 }
 
 Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
-  const std::span<const float> tail = gradients_->tail();
+  PACELINE_ASSIGN(const StepSums sums, gradients_->sums().read_out());
   StepOutcome outcome;
-  outcome.loss = tail[loss_figure];
-  outcome.accuracy = tail[correct_figure];
+  outcome.loss = sums.loss;
+  outcome.accuracy = sums.accuracy;
+  outcome.consumed = sums.consumed;
   // Rounding apart the samples of all passes are the global batch; a plan that lost some would show here.
-  if (std::abs(tail[sample_figure] - 1.0F) > 1e-3F)
+  if (std::abs(sums.samples - 1.0) > 1e-3)
     return Error{ErrorCode::mismatch, concat("step ", spec.step, ": the ranks together had ",
-                                             tail[sample_figure] * static_cast<float>(spec.global_samples),
+                                             sums.samples * static_cast<double>(spec.global_samples),
                                              " samples where the step has ", spec.global_samples)};
-  const auto consumed = sum_of_limbs(tail.subspan<consumed_figure, limb_count>());
-  if (!consumed.has_value())
-    return Error{ErrorCode::internal,
-                 concat("step ", spec.step, ": figures that are whole numbers were not summed exactly")};
-  outcome.consumed = *consumed;
-  if (!std::isfinite(outcome.loss))
-    return Error{ErrorCode::invalid_argument,
-                 concat("the loss is not finite at step ", spec.step,
-                        ": lower optimizer.learning_rate or lengthen the schedule's warm-up")};
-  const std::size_t elements = gradients_->layout().tail;
-  const double squares = optimizer_.front().apply({flat_parameters_.data_ptr<float>(), elements},
-                                                  gradients_->all().first(elements), spec.learning_rate);
+  if (!std::isfinite(outcome.loss)) return loss_is_not_finite(spec.step);
+  const double squares = optimizer_.front().apply({flat_parameters_.data_ptr<float>(), sums.gradients.size()},
+                                                  sums.gradients, spec.learning_rate);
   outcome.gradient_norm = std::sqrt(squares);
   if (!std::isfinite(squares)) {
     const bool applied = options_.optimizer.clip_norm == 0;
@@ -296,7 +314,8 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
                         applied ? ", so the weights are not either" : "; the weights are as they were",
                         ": lower optimizer.learning_rate")};
   }
-  normalization_.commit(tail.subspan(figures, normalization_.elements()));
+  normalization_.commit(sums.statistics);
+  gradients_->sums().publish();
   return outcome;
 }
 

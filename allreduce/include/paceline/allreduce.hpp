@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -106,6 +107,19 @@ class Transport;
 struct TransportContext;
 using TransportFactory = std::function<Result<std::unique_ptr<Transport>>(const TransportContext&)>;
 
+/// Ends a connect() that another thread is in. Copies stand for the same.
+class ConnectCancel {
+ public:
+  ConnectCancel();
+  /// Every connect() that was given this, now or later, gives up: `aborted`, with this reason. Any thread.
+  void cancel(const std::string& reason);
+
+ private:
+  friend class Communicator;
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
 struct CommunicatorOptions {
   /// Messages of another generation are refused: raise it for every communicator of the same job.
   std::uint64_t generation = 1;
@@ -114,6 +128,8 @@ struct CommunicatorOptions {
   std::string secret;
   /// Until all ranks have met and mapped each other's memory.
   Duration connect_timeout = std::chrono::seconds(60);
+  /// Who may end connect() before that, if anybody.
+  std::optional<ConnectCancel> cancel;
   /// For each collective, from its start: a rank that has not come by then is named in the error. Long,
   /// because a slow step is no failure, and a rank that dies is noticed at once by other means.
   Duration operation_timeout = std::chrono::minutes(5);

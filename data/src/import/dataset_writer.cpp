@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <span>
 
-#include "checksum.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
 #include "paceline/data/dataset.hpp"
 #include "shard_writer.hpp"
 

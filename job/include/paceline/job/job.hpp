@@ -24,6 +24,11 @@ struct DataSpec {
   std::int64_t threads = 1;       ///< of one rank's loader: they read, check, decode and augment
   double read_timeout_s = 60;     ///< a read that takes longer ends the job
 };
+/// Of `data.budget_mib` what training may use; the rest is for evaluation. The order of samples depends on
+/// it.
+[[nodiscard]] constexpr std::int64_t training_budget_bytes(const DataSpec& data) noexcept {
+  return (data.budget_mib << 20) / 4 * 3;
+}
 
 /// What training makes of images at random, seeded per sample; evaluation takes their centre.
 struct AugmentSpec {
@@ -100,7 +105,9 @@ struct Job {
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;
-  bool reproducible = false;  ///< refused by this version
+  /// The same weights, bit for bit, on any number of ranks. A grain is then one pass, of 32 samples where
+  /// none is given, and a rank has one thread where none are given.
+  bool reproducible = false;
 };
 
 /// Tokens that one sample of this job predicts: the option `context` of its model. 0 where samples are

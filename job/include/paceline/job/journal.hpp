@@ -56,6 +56,17 @@ struct JournalEvaluation {
   std::optional<double> accuracy;  ///< fraction; not of text
 };
 
+/// Who trains from here on.
+struct JournalGeneration {
+  std::int64_t generation = 0;
+  std::int64_t term = 0;
+  std::int64_t base_step =
+      0;  ///< steps that are applied when it begins, or the least of them if it is planned
+  std::int64_t ranks = 0;
+  bool planned = false;
+  std::string reason;  ///< for people
+};
+
 struct JournalEnd {
   std::string status;      ///< completed, stopped, failed
   std::int64_t steps = 0;  ///< committed in the run
@@ -97,6 +108,7 @@ class JournalWriter {
   /// These reach the file at once.
   [[nodiscard]] Status add(const JournalEpoch& epoch);
   [[nodiscard]] Status add(const JournalEvaluation& evaluation);
+  [[nodiscard]] Status add(const JournalGeneration& generation);
   [[nodiscard]] Status add(const JournalEnd& end);
   [[nodiscard]] Status flush();
 
@@ -114,9 +126,12 @@ class JournalWriter {
 [[nodiscard]] std::string journal_line(const JournalStep& step);
 [[nodiscard]] std::string journal_line(const JournalEpoch& epoch);
 [[nodiscard]] std::string journal_line(const JournalEvaluation& evaluation);
+[[nodiscard]] std::string journal_line(const JournalGeneration& generation);
 [[nodiscard]] std::string journal_line(const JournalEnd& end);
 
 /// "0x" and 16 lower-case digits, as 64-bit words stand in a journal.
 [[nodiscard]] std::string hex_word(std::uint64_t word);
+/// The reverse; nothing for any other spelling.
+[[nodiscard]] std::optional<std::uint64_t> parse_hex_word(std::string_view text);
 
 }  // namespace paceline

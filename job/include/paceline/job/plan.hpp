@@ -57,7 +57,8 @@ using Shares = std::vector<std::int64_t>;
 /// `batch.grain`, or the default: ranks.max ranks have at least 16 grains each where the batch allows it.
 [[nodiscard]] std::int64_t grain_samples(const BatchSpec& batch, std::int64_t most_ranks);
 
-/// The grain that `job` has at `ranks` ranks. It is planned for four ranks at least, so that small jobs of
+/// The grain that `job` has at `ranks` ranks: the same at any where it is given, as it always is in a
+/// reproducible job. Else it is planned for four ranks at least, so that small jobs of
 /// different sizes cut their steps the same way.
 [[nodiscard]] std::int64_t job_grain(const Job& job, std::int64_t ranks);
 
@@ -70,5 +71,8 @@ using Shares = std::vector<std::int64_t>;
 
 /// `range` in passes of at most `micro` samples (0: one pass), as equal as they go.
 [[nodiscard]] std::vector<PositionRange> passes(const PositionRange& range, std::int64_t micro);
+
+/// `range`, which begins where a grain does, in passes of one grain each: whoever has a grain cuts it alike.
+[[nodiscard]] std::vector<PositionRange> grain_passes(const PositionRange& range, std::int64_t grain);
 
 }  // namespace paceline

@@ -15,9 +15,9 @@ namespace paceline {
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 2;
+inline constexpr int worker_protocol_version = 3;
 inline constexpr int worker_channel_fd = 3;
-inline constexpr int worker_listener_fd = 4;  ///< rank 0's listening socket, where StartMessage says so
+inline constexpr int worker_listener_fd = 4;  ///< a listening socket, where StartMessage says so
 
 struct MemberSpec {
   std::string node;
@@ -27,29 +27,103 @@ struct MemberSpec {
 
 // ---- agent to worker -------------------------------------------------------------------------------
 
-/// The first message: everything a worker needs to know.
+/// The first message: everything a worker needs to know that doesn't change.
 struct StartMessage {
   std::string action = "train";  ///< train, eval, export
   Job job;
-  std::string run_dir;  ///< absolute
-  std::int64_t generation = 1;
-  std::int64_t rank = 0;
-  std::vector<MemberSpec> members;  ///< by rank; only rank 0's port must be known
-  std::string secret;               ///< of the job, proves membership to the other ranks
-  bool has_listener = false;        ///< descriptor 4 is a socket that listens at members[0]
-  std::int64_t threads = 1;         ///< compute threads
-  std::string export_format;        ///< export: safetensors, pickle, torchscript
-  std::string export_path;          ///< export: absolute
+  std::string run_dir;      ///< absolute
+  std::int64_t worker = 0;  ///< number of the process in the run
+  std::string secret;       ///< of the job, proves membership to the other ranks
+  bool has_listener =
+      false;                 ///< descriptor 4 is a socket that listens where the members list has this worker
+  std::int64_t threads = 1;  ///< compute threads
+  std::string consumed_key;  ///< train: of the run's consumed hashes, as hex_word() writes it
+  std::string export_format;  ///< export: safetensors, pickle, torchscript
+  std::string export_path;    ///< export: absolute
 };
 
-/// Leave cleanly at the next commit.
+/// A generation: who the ranks are. The first thing after StartMessage, and again whenever that changes.
+struct FormMessage {
+  std::int64_t generation = 1;
+  std::int64_t rank = 0;            ///< this worker's; -1 in the background: it isn't a member any more
+  std::vector<MemberSpec> members;  ///< by rank; only rank 0's port must be known
+  std::int64_t base_step = 0;       ///< steps that are applied when it begins
+  std::int64_t donors = 0;  ///< the first so many ranks hold the training state; none: all begin alike
+  /// Go on training, connect to the others meanwhile, and change after a commit that all are ready for.
+  bool background = false;
+};
+
+/// Forget a generation that was to be formed in the background, unless that is where you are.
+struct AbandonMessage {
+  std::int64_t generation = 0;
+};
+
+/// Abort what you do in this or an earlier generation, and say how far you are with LeftMessage.
+struct LeaveMessage {
+  std::int64_t generation = 0;
+};
+
+/// Leave cleanly at the next commit, all ranks together.
 struct StopMessage {};
+
+/// You aren't needed any more: exit.
+struct DismissMessage {};
+
+/// Steps up to this one are in the journal.
+struct AckMessage {
+  std::int64_t step = 0;
+};
 
 // ---- worker to agent -------------------------------------------------------------------------------
 
 /// The first message: who is there.
 struct HelloMessage {
   std::string version;  ///< of the program
+};
+
+/// Loaded, and ready to be a member of a generation. Training only.
+struct ReadyMessage {};
+
+/// It is a member of this generation now, and holds the whole training state.
+struct EnteredMessage {
+  std::int64_t generation = 0;
+};
+
+/// It could not form a generation in the background, and goes on in the one where it is.
+struct UnpreparedMessage {
+  std::int64_t generation = 0;
+  std::string message;
+};
+
+/// It has left the generation for good: nothing of it can complete here any more.
+struct LeftMessage {
+  std::int64_t generation = 0;
+  std::int64_t applied = 0;     ///< steps
+  bool reduced = false;         ///< it holds all reduced gradients of the step after those
+  bool complete = true;         ///< it holds the whole training state
+  std::string code;             ///< to_string(ErrorCode)
+  std::string message;          ///< why
+  std::int64_t lost_rank = -1;  ///< the rank to blame, if it is another
+};
+
+/// A committed step.
+struct StepFigures {
+  std::int64_t step = 0;   ///< from 1
+  std::int64_t epoch = 0;  ///< from 1
+  std::int64_t first = 0;  ///< position
+  std::int64_t count = 0;
+  std::string consumed;  ///< hash of its samples, as hex_word() writes it
+  double loss = 0;
+  std::optional<double> accuracy{};    ///< of images
+  std::optional<double> perplexity{};  ///< of text
+  double learning_rate = 0;
+  double gradient_norm = 0;
+  double samples_per_second = 0;
+};
+
+/// Rank 0: what was committed since it last said so, in order. After a change of ranks some may come again.
+struct StepsMessage {
+  std::vector<StepFigures> steps;
 };
 
 /// Rank 0, about ten times a second while it trains, and at the end of each epoch.
@@ -79,7 +153,7 @@ struct Percentiles {
   double p50 = 0, p90 = 0, p99 = 0;
 };
 
-/// The last message of a worker that did what it was asked to. Only rank 0's figures are read.
+/// The last message of a worker that did what it was asked to. The figures of the lowest rank are read.
 struct FinishedMessage {
   std::string status = "completed";  ///< completed; stopped after a StopMessage
   std::int64_t steps = 0, epochs = 0, samples = 0;
@@ -99,8 +173,10 @@ struct FailedMessage {
   std::int64_t lost_rank = -1;  ///< the rank to blame, if it is another
 };
 
-using WorkerMessage = std::variant<StartMessage, StopMessage, HelloMessage, ProgressMessage, EvalMessage,
-                                   FinishedMessage, FailedMessage>;
+using WorkerMessage =
+    std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage, DismissMessage,
+                 AckMessage, HelloMessage, ReadyMessage, EnteredMessage, UnpreparedMessage, LeftMessage,
+                 StepsMessage, ProgressMessage, EvalMessage, FinishedMessage, FailedMessage>;
 
 [[nodiscard]] std::string encode(const WorkerMessage& message);
 /// Bytes from outside: any string gives a message or an error, never a crash.

@@ -327,9 +327,9 @@ class Coordinator {
   std::array<std::int64_t, stages> numbers_{};        // of workers in each stage
   std::int64_t survivors_ = 0;                        // workers that have left with the whole state
   std::set<std::pair<Instant, WorkerId>> deadlines_;  // of all workers
-  WorkerId last_worker_ = 0;
-  std::int64_t last_generation_ = 0;  // highest number taken, whether written yet or not
-  std::int64_t applied_ = 0;          // steps, as far as it is known
+  WorkerId last_worker_ = -1;                         // they count from 0
+  std::int64_t last_generation_ = 0;                  // highest number taken, whether written yet or not
+  std::int64_t applied_ = 0;                          // steps, as far as it is known
   Roll current_;
   Roll next_;           // to be told when it is recorded, or prepared
   Generation writing_;  // a record without an answer, `next_` or one that is void by now

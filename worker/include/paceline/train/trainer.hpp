@@ -28,6 +28,10 @@ struct TrainerOptions {
   /// All ranks begin with rank 0's weights and buffers. false: with what they have, for who gets them by
   /// state().
   bool share_state = true;
+  /// The weights after a step are the same bits for every number of ranks and every way in which the passes
+  /// are dealt to them, as long as the passes are the same; docs/reproducible.md says what that takes. Ranks
+  /// that don't compute alike are refused. Gradients then take 12 bytes per element instead of 4.
+  bool reproducible = false;
 };
 
 /// Samples that go forward and backward together.
@@ -46,6 +50,7 @@ struct StepSpec {
   std::uint64_t consumed = 0;   ///< hash of the samples in this rank's passes, see StepOutcome
   /// The generation that this rank is ready to change to after this step; 0: none.
   std::int64_t next_generation = 0;
+  std::int64_t passes = 0;  ///< over all ranks; needed, and checked, when reproducible
 };
 
 /// The same on every rank, times apart.
@@ -54,7 +59,7 @@ struct StepOutcome {
   double accuracy = 0;               ///< fraction; of text of the tokens
   double gradient_norm = 0;          ///< of the mean loss's gradient, over all parameters, before clipping
   bool stop = false;                 ///< some rank wants to leave
-  std::int64_t next_generation = 0;  ///< the least of all ranks' `next_generation`
+  std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
   Duration exposed{};                ///< of the reduction: waiting after backward had ended, commit included
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
@@ -86,7 +91,8 @@ class Trainer {
 
   /// Collective: one optimizer update over the global batch, of which `passes` are this rank's part (none is
   /// allowed). On an error nothing was applied, except where it says that weights are no longer finite, and
-  /// no collective of the step is going on any more.
+  /// no collective of the step is going on any more. When reproducible, all ranks' passes may run once more,
+  /// because a gradient had outgrown its scale.
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
 
   /// After a step() that failed: whether all of its gradients had been reduced, so that it can be applied.
@@ -100,8 +106,8 @@ class Trainer {
   [[nodiscard]] Status enter(Communicator& communicator);
 
   /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,
-  /// buffers, optimizer, moving averages. The same names and sizes in the same order on every rank. Between
-  /// steps it may be copied out, and copied in on a rank that is to go on from there.
+  /// buffers, optimizer, moving averages, scales. The same names and sizes in the same order on every rank.
+  /// Between steps it may be copied out, and copied in on a rank that is to go on from there.
   [[nodiscard]] std::vector<StatePart> state();
 
   /// Puts the module into evaluation mode with the committed normalisation statistics. step() goes back by

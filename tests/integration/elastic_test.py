@@ -1,0 +1,225 @@
+"""Ranks that die, all kinds of ways, in real training: it goes on, and no sample is lost or used twice."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import training_test as small
+
+# No test waits longer for anything; each thing takes far less, also on a busy machine.
+LIMIT_S = 120
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.005)
+    raise AssertionError(f"waited {LIMIT_S} s for {what}")
+
+
+class Run:
+    """A training in the background."""
+
+    def __init__(self, test, *arguments, environment=None):
+        type(test).runs += 1
+        self.folder = test.folder / f"runs/r{test.runs}"
+        self.process = subprocess.Popen(
+            [str(small.PACELINE), "train", "job.yaml", "--run-dir", str(self.folder), "--set", "eval_every=0", *arguments],
+            cwd=test.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})})
+        test.addCleanup(lambda: (self.process.kill(), self.process.communicate()))
+
+    def steps(self):
+        """Committed, as far as they are written down."""
+        try:
+            return (self.folder / "metrics.jsonl").read_text().count("\n")
+        except FileNotFoundError:
+            return 0
+
+    def await_steps(self, count):
+        wait_for(lambda: self.steps() >= count or self.process.poll() is not None, f"step {count}")
+        if self.process.poll() is not None:
+            raise AssertionError("it ended: " + self.process.communicate()[1])
+
+    def workers(self):
+        """By age: the first ones by rank, then those who came later."""
+        return sorted(small.children_of(self.process.pid))
+
+    def kill(self, *places):
+        pids = self.workers()
+        for place in places:
+            os.kill(pids[place], signal.SIGKILL)
+
+    def await_generation(self, number):
+        wait_for(lambda: self.generation() >= number or self.process.poll() is not None, f"generation {number}")
+
+    def generation(self):
+        try:
+            return max(int(name.stem) for name in (self.folder / "generations").glob("[0-9]*.json"))
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def members(self, number):
+        return len(json.loads((self.folder / f"generations/{number}.json").read_text())["members"])
+
+    def finish(self):
+        self.out, self.err = self.process.communicate(timeout=LIMIT_S)
+        return json.loads((self.folder / "summary.json").read_text())
+
+
+class Elastic(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-elastic-"))
+        (cls.folder / "idx").mkdir()
+        small.write_idx(cls.folder / "idx")
+        (cls.folder / "job.yaml").write_text(small.JOB)
+        subprocess.run([str(small.PACELINE), "data", "import", "fashion-mnist", "idx", "--out", "data"], cwd=cls.folder,
+                       check=True, capture_output=True, timeout=LIMIT_S)
+        cls.runs = 0
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def assert_no_worker_left(self):
+        wait_for(lambda: not small.workers(), "the end of all workers")
+
+    def assert_proved(self, run, steps):
+        """It completed, and the audit finds that every sample was used once."""
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"], summary["steps"]), (0, "completed", steps), run.err)
+        audit = subprocess.run([str(small.PACELINE), "audit", str(run.folder)], text=True, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(audit.returncode, 0, audit.stdout + audit.stderr)
+        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["step"] for line in lines], list(range(1, steps + 1)))
+        self.assert_no_worker_left()
+        return summary
+
+    def test_a_killed_rank_is_replaced(self):
+        for nodes in ("n", "a,b,c"):
+            with self.subTest(nodes):
+                run = Run(self, "--ranks", "3", "--set", "epochs=100000", "--set", "steps=2000", environment={"PACELINE_NODE": nodes})
+                run.await_steps(20)
+                victim = run.workers()[1]
+                run.kill(1)
+                run.await_generation(3)
+                self.assertEqual((run.members(2), run.members(3)), (2, 3))
+                summary = self.assert_proved(run, 2000)
+                self.assertEqual((summary["repairs"], summary["resizes"], summary["generation"]), (1, 1, 3))
+                self.assertRegex(run.err, rf"paceline: rank 1 on node \w+ \(pid {victim}\) was killed by signal 9 \(Killed\) at step \d+ of 2000")
+                self.assertIn("generation 2: 2 ranks from step ", run.out)
+                self.assertIn("generation 3: 3 ranks, larger by 1", run.out)
+
+    def test_the_result_is_what_it_would_have_been(self):
+        # But for rounding: the sums are of the same samples, in another order.
+        undisturbed = self.assert_proved(Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600"), 600)
+        run = Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600")
+        run.await_steps(50)
+        run.kill(0)
+        disturbed = self.assert_proved(run, 600)
+        self.assertGreaterEqual(disturbed["repairs"], 1)
+        self.assertAlmostEqual(disturbed["train_loss"], undisturbed["train_loss"], delta=0.02)
+        self.assertAlmostEqual(disturbed["eval"]["accuracy"], undisturbed["eval"]["accuracy"], delta=0.01)
+
+    def test_several_at_once(self):
+        run = Run(self, "--ranks", "4", "--set", "epochs=100000", "--set", "steps=1200")
+        run.await_steps(20)
+        run.kill(0, 2)
+        run.await_generation(3)
+        run.await_steps(run.steps() + 20)
+        run.kill(0, 1, 2)  # all but one
+        summary = self.assert_proved(run, 1200)
+        self.assertGreaterEqual(summary["repairs"], 2)
+
+    def test_a_death_during_repair_and_during_joining(self):
+        run = Run(self, "--ranks", "4", "--set", "epochs=100000", "--set", "steps=1500")
+        run.await_steps(20)
+        run.kill(0)
+        run.await_generation(2)  # recorded, and hardly told
+        run.kill(0)
+        generation = run.generation()
+        wait_for(lambda: len(run.workers()) == 4, "new workers")
+        run.kill(3)  # while it loads
+        run.await_generation(generation + 1)
+        run.kill(3)  # while it joins, or just after
+        self.assert_proved(run, 1500)
+
+    def test_a_frozen_rank_that_is_killed_later(self):
+        run = Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600")
+        run.await_steps(20)
+        frozen = run.workers()[1]
+        os.kill(frozen, signal.SIGSTOP)
+        time.sleep(0.5)
+        before = run.steps()
+        time.sleep(0.5)
+        self.assertLessEqual(run.steps() - before, 1)
+        os.kill(frozen, signal.SIGKILL)
+        self.assert_proved(run, 600)
+
+    def test_loss_of_all(self):
+        run = Run(self, "--ranks", "2", "--set", "epochs=100000")
+        run.await_steps(20)
+        run.kill(0, 1)
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"]), (1, "failed"))
+        self.assertIn("no rank is left that holds the whole training state", run.err)
+        self.assertGreaterEqual(summary["steps"], 20)
+        self.assert_no_worker_left()
+
+    def test_a_job_that_needs_all_its_ranks_waits_for_the_new_one(self):
+        run = Run(self, "--ranks", "2", "--set", "ranks.min=2", "--set", "epochs=100000", "--set", "steps=400")
+        run.await_steps(20)
+        run.kill(1)
+        self.assert_proved(run, 400)
+        self.assertEqual([run.members(number) for number in range(1, run.generation() + 1)], [2] * run.generation())
+
+    def kill_at_random(self, run, most, seed):
+        """Kills workers until so many are dead, or the job is done."""
+        generator = random.Random(seed)
+        deaths = 0
+        while run.process.poll() is None and deaths < most:
+            pids = run.workers()
+            if len(pids) > 1:
+                # One always stays who holds the state: the youngest may not have it yet.
+                os.kill(generator.choice(pids[1:]), signal.SIGKILL)
+                deaths += 1
+            time.sleep(generator.uniform(0.05, 1.2))
+        return deaths
+
+    def test_many_random_deaths(self):
+        run = Run(self, "--ranks", "3", "--set", "model={kind: cnn}", "--set", "epochs=2", "--set", "batch.global=32",
+                  "--set", "eval_every=1")
+        run.await_steps(5)
+        self.assertGreater(self.kill_at_random(run, 12, seed=7), 3)
+        self.assert_proved(run, 2 * 94)
+
+    def test_in_reproducible_mode_deaths_do_not_change_a_bit(self):
+        for model, steps in (("{kind: cnn}", 120), ("{kind: resnet18, width: 4}", 50)):
+            with self.subTest(model):
+                job = ["--set", f"model={model}", "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true",
+                       "--set", "optimizer.learning_rate=0.02", "--set", "augment.flip=true"]
+                undisturbed = self.assert_proved(Run(self, "--ranks", "1", *job), steps)
+                run = Run(self, "--ranks", "3", *job)
+                run.await_steps(3)
+                self.kill_at_random(run, 6, seed=steps)
+                disturbed = self.assert_proved(run, steps)
+                self.assertGreaterEqual(disturbed["repairs"], 1)
+                self.assertEqual(disturbed["weights_sha256"], undisturbed["weights_sha256"])
+                self.assertEqual(disturbed["train_loss"], undisturbed["train_loss"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,122 @@
+// A worker's end of its agent's socket, and what it keeps until the journal has it.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "agent_link.hpp"
+#include "step_log.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr Duration soon = std::chrono::seconds(30);  // a deadline that only a hang reaches
+
+class Link : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = WorkerChannel::make_pair();
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    agent_.emplace(std::move(made->first));
+    link_.emplace(WorkerChannel(std::move(made->second)));
+    link_->start();
+  }
+  template <class Message>
+  Message heard_by_agent() {
+    const auto message = agent_->receive(soon);
+    EXPECT_TRUE(message.ok() && message->has_value());
+    return std::get<Message>(**message);
+  }
+
+  std::optional<WorkerChannel> agent_;
+  std::optional<AgentLink> link_;
+};
+
+TEST_F(Link, GivesMessagesInTheirOrderAndThenTheEnd) {
+  ASSERT_TRUE(agent_->send(AckMessage{7}).ok());
+  ASSERT_TRUE(agent_->send(StopMessage{}).ok());
+  const auto first = link_->take(soon);
+  ASSERT_TRUE(first.ok() && first->has_value());
+  EXPECT_EQ(std::get<AckMessage>(**first).step, 7);
+  EXPECT_TRUE(std::holds_alternative<StopMessage>(**link_->take(soon)));
+  EXPECT_FALSE(link_->take(Duration::zero())->has_value());
+  agent_.reset();
+  const auto end = link_->take(soon);
+  ASSERT_FALSE(end.ok());
+  EXPECT_EQ(end.error().code, ErrorCode::peer_lost);
+}
+
+TEST_F(Link, AnOrderToLeaveInterruptsWhatIsInThatGenerationOrAnEarlierOne) {
+  std::atomic<int> of_2 = 0, of_4 = 0;
+  const AgentLink::Interruption two(*link_, 2, [&](const std::string&) { ++of_2; });
+  const AgentLink::Interruption four(*link_, 4, [&](const std::string&) { ++of_4; });
+  ASSERT_TRUE(agent_->send(LeaveMessage{3}).ok());
+  ASSERT_TRUE(agent_->send(LeaveMessage{3}).ok());
+  ASSERT_TRUE(agent_->send(StopMessage{}).ok());  // after this one both have been obeyed
+  ASSERT_TRUE(std::holds_alternative<StopMessage>(**link_->take(soon)));
+  EXPECT_EQ(of_2, 1);
+  EXPECT_EQ(of_4, 0);
+  // One that comes too late is interrupted at once.
+  const AgentLink::Interruption three(*link_, 3, [&](const std::string& reason) {
+    EXPECT_EQ(reason, "the coordinator ends generation 3");
+    ++of_2;
+  });
+  EXPECT_EQ(of_2, 2);
+}
+
+TEST_F(Link, WhatIsOverIsNotInterrupted) {
+  int called = 0;
+  {
+    const AgentLink::Interruption over(*link_, 1, [&](const std::string&) { ++called; });
+  }
+  ASSERT_TRUE(agent_->send(LeaveMessage{5}).ok());
+  ASSERT_TRUE(agent_->send(StopMessage{}).ok());
+  ASSERT_TRUE(link_->take(soon)->has_value());
+  EXPECT_EQ(called, 0);
+}
+
+StepFigures step(std::int64_t number) {
+  StepFigures figures;
+  figures.step = number;
+  figures.epoch = 1;
+  figures.consumed = "0x0000000000000001";
+  return figures;
+}
+
+TEST_F(Link, OnlyWhoReportsSendsStepsAndANewOneBeginsWithAllThatAreNotAcknowledged) {
+  const SteadyClock clock;
+  StepLog log(*link_, clock);
+  for (std::int64_t number = 1; number <= 4; ++number) log.add(step(number));
+  ASSERT_TRUE(log.send_all().ok());
+  EXPECT_FALSE(agent_->receive(std::chrono::milliseconds(20))->has_value()) << "it does not report";
+  log.acknowledge(2);
+  log.report(true);
+  ASSERT_TRUE(log.send_all().ok());
+  const auto told = heard_by_agent<StepsMessage>();
+  ASSERT_EQ(told.steps.size(), 2U);
+  EXPECT_EQ(told.steps[0].step, 3);
+  log.add(step(5));
+  ASSERT_TRUE(log.send_all().ok());
+  const auto more = heard_by_agent<StepsMessage>();
+  ASSERT_EQ(more.steps.size(), 1U) << "what was told is not told again";
+  EXPECT_EQ(more.steps[0].step, 5);
+  log.acknowledge(3);
+  log.report(true);  // ranks have changed
+  ASSERT_TRUE(log.send_all().ok());
+  EXPECT_EQ(heard_by_agent<StepsMessage>().steps.size(), 2U);
+}
+
+TEST_F(Link, ManyStepsFitIntoMessages) {
+  const SteadyClock clock;
+  StepLog log(*link_, clock);
+  for (std::int64_t number = 1; number <= 1000; ++number) log.add(step(number));
+  log.report(true);
+  std::thread sender([&] { EXPECT_TRUE(log.send_all().ok()); });
+  std::int64_t next = 1;
+  while (next <= 1000)
+    for (const StepFigures& figures : heard_by_agent<StepsMessage>().steps) ASSERT_EQ(figures.step, next++);
+  sender.join();
+}
+
+}  // namespace
+}  // namespace paceline

@@ -1,0 +1,125 @@
+#include "joining.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "paceline/base/hash.hpp"
+#include "paceline/base/text.hpp"
+#include "paceline/data/checksum.hpp"
+
+namespace paceline {
+namespace {
+
+Result<Membership> connect(const StartMessage& start, const FormMessage& form, const ConnectCancel& cancel) {
+  std::vector<Member> members;
+  for (const MemberSpec& member : form.members) members.push_back({member.node, member.host, member.port});
+  CommunicatorOptions options;
+  options.generation = static_cast<std::uint64_t>(form.generation);
+  options.secret = start.secret;
+  options.cancel = cancel;
+  if (form.rank == 0 && start.has_listener) {
+    // A copy, because it may be wanted again.
+    options.listener.reset(::fcntl(worker_listener_fd, F_DUPFD_CLOEXEC, 0));
+    if (!options.listener.valid()) return system_error("cannot copy the listening socket");
+  }
+  PACELINE_ASSIGN(Communicator communicator,
+                  Communicator::connect(static_cast<int>(form.rank), members, std::move(options)));
+  return Membership{form, std::make_unique<Communicator>(std::move(communicator))};
+}
+
+/// A run of one part's bytes that one donor sends.
+struct Piece {
+  std::span<std::byte> bytes;
+  std::size_t donor = 0;  // index
+};
+
+/// The donors' parts of all bytes, as equal as they go.
+std::vector<Piece> deal(std::span<const StatePart> state, std::size_t donors) {
+  std::size_t total = 0;
+  for (const StatePart& part : state) total += part.bytes.size();
+  const auto begin_of = [&](std::size_t donor) {
+    return total / donors * donor + total % donors * donor / donors;
+  };
+  std::vector<Piece> pieces;
+  std::size_t at = 0;  // of the part, in all bytes
+  for (const StatePart& part : state) {
+    for (std::size_t donor = 0; donor < donors; ++donor) {
+      const std::size_t begin = std::max(at, begin_of(donor));
+      const std::size_t end = std::min(at + part.bytes.size(), begin_of(donor + 1));
+      if (begin < end) pieces.push_back({part.bytes.subspan(begin - at, end - begin), donor});
+    }
+    at += part.bytes.size();
+  }
+  return pieces;
+}
+
+/// Of what each donor sends, by donor.
+std::vector<std::uint64_t> digests(std::span<const Piece> pieces, std::size_t donors) {
+  std::vector<std::uint64_t> words(donors, 0);
+  for (const Piece& piece : pieces) words[piece.donor] = mix64(words[piece.donor], checksum_of(piece.bytes));
+  return words;
+}
+
+}  // namespace
+
+Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link) {
+  ConnectCancel cancel;
+  const AgentLink::Interruption interruption(link, form.generation,
+                                             [&cancel](const std::string& reason) { cancel.cancel(reason); });
+  return connect(start, form, cancel);
+}
+
+Preparation::Preparation(const StartMessage& start, const FormMessage& form)
+    : form_(form), result_(Membership{form, nullptr}) {
+  if (form.rank < 0) {
+    ended_ = true;
+    return;
+  }
+  thread_ = std::thread([this, &start] {
+    result_ = connect(start, form_, cancel_);
+    ended_ = true;
+  });
+}
+
+Preparation::~Preparation() {
+  cancel_.cancel("it is not wanted any more");
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Preparation::ready() const noexcept {
+  if (!ended_ || !result_.ok()) return false;
+  return result_->communicator == nullptr || result_->communicator->health().ok();
+}
+
+Result<Membership> Preparation::take() {
+  if (thread_.joinable()) thread_.join();
+  return std::exchange(result_, Error{ErrorCode::internal, "it has been taken"});
+}
+
+Status transfer_state(Communicator& communicator, std::int64_t donors, std::span<const StatePart> state) {
+  const auto count = static_cast<std::size_t>(donors);
+  const std::vector<Piece> pieces = deal(state, count);
+  std::vector<Work> works;
+  for (const Piece& piece : pieces)
+    works.push_back(communicator.broadcast_async(piece.bytes.data(), piece.bytes.size(), DataType::u8,
+                                                 static_cast<int>(piece.donor)));
+  for (Work& work : works) PACELINE_TRY(work.wait());
+  // Donors' own bytes are what they are; the others hold theirs against what each says that it sent.
+  const bool gives = communicator.rank() < donors;
+  std::vector<std::uint64_t> sent(static_cast<std::size_t>(communicator.size()), 0);
+  const std::vector<std::uint64_t> here = digests(pieces, count);
+  if (gives)
+    sent[static_cast<std::size_t>(communicator.rank())] = here[static_cast<std::size_t>(communicator.rank())];
+  PACELINE_TRY(communicator.all_gather(sent.data(), 1, DataType::i64));
+  for (std::size_t donor = 0; donor < count && !gives; ++donor)
+    if (here[donor] != sent[donor])
+      return Error{ErrorCode::corrupt,
+                   concat("the training state that rank ", communicator.rank(), " got from rank ", donor,
+                          " is not what that sent: its memory or the network is at fault"),
+                   static_cast<int>(donor)};
+  return {};
+}
+
+}  // namespace paceline

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "agent_link.hpp"
+#include "paceline/allreduce.hpp"
+#include "paceline/train/trainer.hpp"
+
+namespace paceline {
+
+/// A generation that this worker belongs to.
+struct Membership {
+  FormMessage form;
+  std::unique_ptr<Communicator> communicator;
+};
+
+/// Meets the other members. Ends at once, with `aborted`, when the coordinator wants the generation left.
+[[nodiscard]] Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link);
+
+/// The same beside the training.
+class Preparation {
+ public:
+  /// `start` outlives it.
+  Preparation(const StartMessage& start, const FormMessage& form);
+  /// Gives up, if it is still under way.
+  ~Preparation();
+  Preparation(const Preparation&) = delete;
+  Preparation& operator=(const Preparation&) = delete;
+
+  [[nodiscard]] std::int64_t generation() const noexcept { return form_.generation; }
+  [[nodiscard]] bool ended() const noexcept { return ended_; }
+  /// Whether this rank could change to it now. One that leaves the job always could.
+  [[nodiscard]] bool ready() const noexcept;
+  /// Once ended: what came of it; for a rank that leaves, without a communicator.
+  [[nodiscard]] Result<Membership> take();
+
+ private:
+  FormMessage form_;
+  ConnectCancel cancel_;
+  Result<Membership> result_;
+  std::atomic<bool> ended_ = false;
+  std::thread thread_;
+};
+
+/// Collective: the training state of the first `donors` ranks becomes that of all. Every donor sends its part
+/// of the bytes, so that many send as fast as they can together; receivers check them. corrupt: what arrived
+/// is not what was sent.
+[[nodiscard]] Status transfer_state(Communicator& communicator, std::int64_t donors,
+                                    std::span<const StatePart> state);
+
+}  // namespace paceline

@@ -1,0 +1,66 @@
+#include "fingerprint.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/torch.h>
+
+#include <array>
+#include <bit>
+#include <string_view>
+#include <vector>
+
+#include "paceline/base/hash.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+constexpr std::array<std::string_view, 3> what = {
+    "the number of threads", "LibTorch's version, how it was built or the instruction set that it uses",
+    "the bits of a gradient that was computed as a trial (a math library, or the processor)"};
+using Fingerprint = std::array<std::int64_t, what.size()>;
+
+std::int64_t hash_of(std::string_view text) {
+  std::uint64_t state = mix64(text.size());
+  for (const char character : text) state = mix64(state ^ static_cast<unsigned char>(character));
+  return static_cast<std::int64_t>(state);
+}
+
+torch::Tensor waves(torch::IntArrayRef shape, double frequency) {
+  const torch::Tensor places = torch::arange(c10::multiply_integers(shape), torch::kDouble);
+  return (places * frequency).sin().to(torch::kFloat).view(shape);
+}
+
+/// A convolution, matrix products and sums, forward and backward.
+std::int64_t trial() {
+  const torch::AutoGradMode with_gradients(true);
+  const torch::Tensor filters = waves({16, 8, 3, 3}, 0.7).set_requires_grad(true);
+  const torch::Tensor matrix = waves({50, 16 * 11 * 11}, 0.3).set_requires_grad(true);
+  const torch::Tensor hidden = torch::relu(torch::conv2d(waves({8, 8, 11, 11}, 1.1), filters, {}, 1, 1));
+  torch::log_softmax(torch::linear(hidden.flatten(1), matrix), 1).square().sum().backward();
+  std::uint64_t state = 0;
+  for (const torch::Tensor& tensor : {filters, matrix}) {
+    const torch::Tensor gradient = tensor.grad().contiguous();
+    const float* values = gradient.data_ptr<float>();
+    for (std::int64_t i = 0; i < gradient.numel(); ++i)
+      state = mix64(state ^ std::bit_cast<std::uint32_t>(values[i]));
+  }
+  return static_cast<std::int64_t>(state);
+}
+
+}  // namespace
+
+Status check_ranks_compute_alike(Communicator& communicator) {
+  const Fingerprint own = {at::get_num_threads(), hash_of(at::show_config()), trial()};
+  std::vector<Fingerprint> all(static_cast<std::size_t>(communicator.size()));
+  PACELINE_TRY(communicator.all_gather(own.data(), all.data(), own.size(), DataType::i64));
+  for (std::size_t rank = 1; rank < all.size(); ++rank)
+    for (std::size_t i = 0; i < what.size(); ++i)
+      if (all[rank][i] != all[0][i])
+        return Error{ErrorCode::mismatch,
+                     concat("rank ", rank, " cannot train reproducibly together with rank 0: they differ in ",
+                            what[i], "; leave such nodes out, or set reproducible to false")};
+  return {};
+}
+
+}  // namespace paceline

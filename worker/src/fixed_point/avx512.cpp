@@ -1,0 +1,3 @@
+#include "kernels.hpp"
+#define PACELINE_KERNEL_SET avx512
+#include "body.inc"
