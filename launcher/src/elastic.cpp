@@ -86,6 +86,7 @@ void ElasticJob::obey_signals() {
   while (const int signal = ended_ ? 0 : signals_.take()) {
     if (outcome_.stop_signal != 0) {
       outcome_.status = "stopped";
+      outcome_.failure.reset();
       ended_ = true;
       return;
     }

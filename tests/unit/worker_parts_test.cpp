@@ -11,13 +11,13 @@
 #include "data_fixture.hpp"
 #include "exporting.hpp"
 #include "inputs.hpp"
-#include "metrics.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/data/consumed.hpp"
 #include "paceline/train/models.hpp"
 #include "schedule.hpp"
 #include "setup.hpp"
+#include "time_series.hpp"
 #include "weights.hpp"
 
 namespace paceline {
@@ -316,8 +316,8 @@ TEST(InputMaker, AugmentsByPositionAndNotByRequest) {
   const torch::Tensor cut = centred.tensors(plain, 0, 16)->inputs;
   EXPECT_FALSE(maker.tensors(whole, 0, 16)->inputs.equal(cut));
   const double pixel = std::to_integer<int>(plain.sample(0)[2 * 28 + 2]);
-  EXPECT_NEAR(cut[0].flatten()[0].item<double>(), (pixel / 255 - inputs.mean[0]) / inputs.standard_deviation[0],
-              1e-5);
+  EXPECT_NEAR(cut[0].flatten()[0].item<double>(),
+              (pixel / 255 - inputs.mean[0]) / inputs.standard_deviation[0], 1e-5);
 }
 
 TEST(InputMaker, RefusesWhatDoesNotGoTogether) {

@@ -1,5 +1,7 @@
 #include "agent_link.hpp"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 
 #include "paceline/base/text.hpp"
@@ -7,8 +9,8 @@
 namespace paceline {
 namespace {
 
-// How long the link's thread may not notice that it is to end.
-constexpr Duration look_up = std::chrono::milliseconds(200);
+// Nothing hangs on it.
+constexpr Duration look_up = std::chrono::seconds(1);
 
 std::string reason_to_leave(std::int64_t generation) {
   return concat("the coordinator ends generation ", generation);
@@ -36,6 +38,7 @@ AgentLink::~AgentLink() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
+  ::shutdown(channel_.fd(), SHUT_RD);  // wakes the thread; what is to be sent still is
   if (thread_.joinable()) thread_.join();
 }
 
