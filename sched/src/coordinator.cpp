@@ -10,7 +10,10 @@
 namespace paceline {
 
 Coordinator::Coordinator(CoordinatorOptions options)
-    : options_(options), last_generation_(options.last_generation), applied_(options.base_step) {
+    : options_(options),
+      last_worker_(options.last_worker),
+      last_generation_(options.last_generation),
+      applied_(options.base_step) {
   PACELINE_ASSERT(
       options.min_ranks >= 1 && options.min_ranks <= options.wish && options.wish <= options.max_ranks,
       "a job wants between its least and its most ranks");
@@ -279,8 +282,12 @@ void Coordinator::handle(const WorkerLost& event) {
   forget(found);
   if (worker.stage == Stage::exiting || worker.stage == Stage::ending || state_ == State::finishing) return;
   if (!worker.trained) start_failed(event.how);
-  if (state_ == State::ended || state_ == State::repairing || state_ == State::forming) return;
   const std::string what = concat("worker ", event.worker, " ", event.how);
+  if (state_ == State::repairing && reason_is_hearsay_) {  // what the others only saw the effects of
+    repair_reason_ = what;
+    reason_is_hearsay_ = false;
+  }
+  if (state_ == State::ended || state_ == State::repairing || state_ == State::forming) return;
   if (worker.stage == Stage::waiting || worker.stage == Stage::starting || worker.stage == Stage::left)
     return;  // a record that has it is looked at once it is written
   if (current_.has(event.worker)) {
@@ -321,7 +328,11 @@ void Coordinator::handle(const WorkerLeft& event) {
   worker.standing = event.standing;
   set_stage(id, worker, Stage::left);
   if (state_ == State::repairing) return;
-  if (current_.has(id) || has_trained_elsewhere) return begin_repair(why);
+  if (current_.has(id) || has_trained_elsewhere) {
+    begin_repair(why);
+    reason_is_hearsay_ = true;
+    return;
+  }
   set_stage(id, worker, Stage::waiting);
   if (invited) give_up_next(why);
 }

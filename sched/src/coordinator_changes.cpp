@@ -23,6 +23,7 @@ void Coordinator::begin_repair(const std::string& why) {
   state_ = State::repairing;
   next_ = {};
   repair_reason_ = why;
+  reason_is_hearsay_ = false;
   want(Announce{Announce::Kind::repair, concat("after step ", applied_, ": ", why)});
   for (auto& [id, worker] : workers_) {
     if (worker.stage != Stage::entering && worker.stage != Stage::training) continue;

@@ -92,11 +92,12 @@ class Audit(unittest.TestCase, Refusals):
         return code, errors if code else text, result
 
     def tampered(self, change):
-        """A copy of the right run whose journal's lines `change` has had a hand in, audited."""
+        """A copy of the right run whose journal's lines `change` has had a hand in, audited. Line n is step n."""
         run = self.folder / "tampered"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(self.folder / "right", run)
         lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+        lines = [line for line in lines if line["type"] != "generation"]  # which the audit passes over
         change(lines)
         (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return self.audit(run)
@@ -124,7 +125,7 @@ class Audit(unittest.TestCase, Refusals):
     def test_the_journal_has_a_line_for_each_thing(self):
         lines = [json.loads(line) for line in (self.folder / "right/journal.jsonl").read_text().splitlines()]
         types = [line["type"] for line in lines]
-        self.assertEqual(types, ["journal"] + (["step"] * STEPS + ["epoch"]) * 3 + ["end"])
+        self.assertEqual(types, ["journal", "generation"] + (["step"] * STEPS + ["epoch"]) * 3 + ["end"])
         self.assertEqual(lines[0]["order"]["seed"], 3)
         self.assertEqual(lines[0]["order"]["dataset"], str(self.folder / "data/train"))
         steps = [line for line in lines if line["type"] == "step"]
@@ -191,8 +192,8 @@ class Audit(unittest.TestCase, Refusals):
             self.assertIn("has no journal's header in its first line", errors)
         # One line in the middle: the rest is looked at all the same.
         lines = whole.splitlines(keepends=True)
-        (run / "journal.jsonl").write_bytes(b"".join(lines[:5]) + b'{"type":"st\xff\n' + b"".join(lines[6:]))
-        self.assert_faults(self.audit(run), ("journal", "line 6 of the journal can't be used: it is not JSON"),
+        (run / "journal.jsonl").write_bytes(b"".join(lines[:6]) + b'{"type":"st\xff\n' + b"".join(lines[7:]))
+        self.assert_faults(self.audit(run), ("journal", "line 7 of the journal can't be used: it is not JSON"),
                            ("hole", "positions 256 to 319 of epoch 1 were never used: step 5 is missing"))
         # A last line that was not written to its end is what a killed run leaves.
         (run / "journal.jsonl").write_bytes(whole[:-20])

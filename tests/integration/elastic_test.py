@@ -216,11 +216,12 @@ class Elastic(unittest.TestCase):
         return deaths
 
     def test_many_random_deaths(self):
-        run = Run(self, "--ranks", "3", "--set", "model={kind: cnn}", "--set", "epochs=2", "--set", "batch.global=32",
+        # Many short epochs, so that evaluations are met too.
+        run = Run(self, "--ranks", "3", "--set", "model={kind: cnn}", "--set", "epochs=100000", "--set", "batch.global=256",
                   "--set", "eval_every=1")
         run.await_steps(5)
-        self.assertGreater(self.kill_at_random(run, 12, seed=7), 3)
-        self.assert_proved(run, 2 * 94)
+        self.assertEqual(self.kill_at_random(run, 10, seed=7), 10)
+        self.assertGreater(self.stop_and_prove(run)["repairs"], 3)
 
     def test_in_reproducible_mode_deaths_do_not_change_a_bit(self):
         for model, steps in (("{kind: cnn}", 120), ("{kind: resnet18, width: 4}", 50)):

@@ -65,8 +65,10 @@ TEST(JournalReader, ReadsTheExampleOfItsPage) {
   ASSERT_TRUE(journal->end.has_value());
   EXPECT_EQ(journal->end->steps, 1175);
   // And the writer writes just that.
-  EXPECT_EQ(example, journal_line(journal->header) + journal_line(journal->steps[0]) +
-                         journal_line(journal->steps[1]) + journal_line(journal->epochs[0]) +
+  EXPECT_EQ(example, journal_line(journal->header) +
+                         journal_line(JournalGeneration{1, 1, 0, 4, false, "the job begins"}) +
+                         journal_line(journal->steps[0]) + journal_line(journal->steps[1]) +
+                         journal_line(journal->epochs[0]) +
                          journal_line(JournalEvaluation{1, 10000, 0.39, 0.858}) +
                          journal_line(*journal->end));
 }

@@ -185,6 +185,7 @@ struct CoordinatorLimits {
 struct CoordinatorOptions {
   std::int64_t term = 1;
   std::int64_t last_generation = 0;  ///< highest number that is taken
+  WorkerId last_worker = -1;         ///< the same of workers, who count from 0
   std::int64_t base_step = 0;        ///< steps that a checkpoint holds
   std::int64_t min_ranks = 1;
   std::int64_t max_ranks = 1;
@@ -327,9 +328,9 @@ class Coordinator {
   std::array<std::int64_t, stages> numbers_{};        // of workers in each stage
   std::int64_t survivors_ = 0;                        // workers that have left with the whole state
   std::set<std::pair<Instant, WorkerId>> deadlines_;  // of all workers
-  WorkerId last_worker_ = -1;                         // they count from 0
-  std::int64_t last_generation_ = 0;                  // highest number taken, whether written yet or not
-  std::int64_t applied_ = 0;                          // steps, as far as it is known
+  WorkerId last_worker_;
+  std::int64_t last_generation_;  // highest number taken, whether written yet or not
+  std::int64_t applied_;          // steps, as far as it is known
   Roll current_;
   Roll next_;           // to be told when it is recorded, or prepared
   Generation writing_;  // a record without an answer, `next_` or one that is void by now
@@ -339,6 +340,7 @@ class Coordinator {
   Instant prepare_after_ = Instant::min();
   Instant prepare_until_{};  // while preparing
   std::string repair_reason_;
+  bool reason_is_hearsay_ = false;    // a rank that left gave it, and who was lost may be known soon
   bool entered_ = false;              // somebody has begun to train in the current generation
   std::int64_t tried_base_ = -1;      // of the last repair
   int redone_ = 0, not_entered_ = 0;  // repairs in a row at that base
