@@ -142,6 +142,7 @@ struct MessageFields<StepFigures> {
     a.integer("first", m.first, 0, most_integer);
     a.integer("count", m.count, 0, most_integer);
     a.field("consumed", m.consumed);
+    a.field("time", m.time);
     a.field("loss", m.loss);
     a.field("accuracy", m.accuracy);
     a.field("perplexity", m.perplexity);

@@ -27,7 +27,8 @@ std::uint64_t draw_key() {
 }
 
 std::string metrics_line(const StepFigures& figures) {
-  nlohmann::ordered_json line = {{"step", figures.step}, {"epoch", figures.epoch}, {"loss", figures.loss}};
+  nlohmann::ordered_json line = {
+      {"step", figures.step}, {"epoch", figures.epoch}, {"time", figures.time}, {"loss", figures.loss}};
   if (figures.accuracy) line["accuracy"] = *figures.accuracy;
   if (figures.perplexity) line["perplexity"] = *figures.perplexity;
   line["learning_rate"] = figures.learning_rate;

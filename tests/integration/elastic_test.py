@@ -65,6 +65,12 @@ class Run:
     def await_generation(self, number):
         wait_for(lambda: self.generation() >= number or self.process.poll() is not None, f"generation {number}")
 
+    def await_ranks(self, count, after):
+        """Until a generation of so many is recorded, later than `after`."""
+        def there():
+            return (self.generation() > after and self.members(self.generation()) == count) or self.process.poll() is not None
+        wait_for(there, f"{count} ranks")
+
     def generation(self):
         try:
             return max(int(name.stem) for name in (self.folder / "generations").glob("[0-9]*.json"))
@@ -127,13 +133,14 @@ class Elastic(unittest.TestCase):
                 run.await_steps(20)
                 victim = run.workers()[1]
                 run.kill(1)
-                run.await_generation(3)
-                self.assertEqual((run.members(2), run.members(3)), (2, 3))
+                run.await_ranks(3, after=1)
                 summary = self.stop_and_prove(run)
-                self.assertEqual((summary["repairs"], summary["resizes"], summary["generation"]), (1, 1, 3))
+                # On a machine that is busy enough the new one is there before the others have settled.
+                self.assertIn((summary["repairs"], summary["resizes"], summary["generation"]), ((1, 1, 3), (1, 0, 2)))
                 self.assertRegex(run.err, rf"paceline: rank 1 on node \w+ \(pid {victim}\) was killed by signal 9 \(Killed\) at step \d+ of 2400000")
-                self.assertIn("generation 2: 2 ranks from step ", run.out)
-                self.assertIn("generation 3: 3 ranks, larger by 1", run.out)
+                self.assertRegex(run.out, rf"generation 2: [23] ranks from step \d+, since worker 1 \(pid {victim} on node \w+\) was killed")
+                if summary["resizes"] == 1:
+                    self.assertIn("generation 3: 3 ranks, larger by 1", run.out)
 
     def test_the_result_is_what_it_would_have_been(self):
         # But for rounding: the sums are of the same samples, in another order.
@@ -150,11 +157,11 @@ class Elastic(unittest.TestCase):
         run = Run(self, "--ranks", "4", "--set", "epochs=100000")
         run.await_steps(20)
         run.kill(0, 2)
-        run.await_generation(3)
+        run.await_ranks(4, after=1)
         run.await_steps(run.steps() + 20)
         generation = run.generation()
         run.kill(*range(len(run.workers()) - 1))  # all but one
-        run.await_generation(generation + 2)
+        run.await_ranks(4, after=generation)
         summary = self.stop_and_prove(run)
         self.assertGreaterEqual(summary["repairs"], 2)
 
@@ -203,16 +210,20 @@ class Elastic(unittest.TestCase):
         self.assertEqual([run.members(number) for number in range(1, run.generation() + 1)], [2] * run.generation())
 
     def kill_at_random(self, run, most, seed):
-        """Kills workers until so many are dead, or the job is done."""
+        """Kills workers until so many are dead, or the job is done. One always stays who holds the state, and not more than
+        one at a time dies before it has trained: of three in a row the job would learn to start no more."""
         generator = random.Random(seed)
-        deaths = 0
+        deaths = young = 0
+        deadline = time.monotonic() + LIMIT_S
         while run.process.poll() is None and deaths < most:
+            self.assertLess(time.monotonic(), deadline, f"only {deaths} of {most} deaths: {run.workers()}")
             pids = run.workers()
-            if len(pids) > 1:
-                # One always stays who holds the state: the youngest may not have it yet.
+            all_train = run.members(run.generation()) == len(pids)
+            if len(pids) > 1 and (all_train or young == 0):
                 os.kill(generator.choice(pids[1:]), signal.SIGKILL)
                 deaths += 1
-            time.sleep(generator.uniform(0.05, 1.2))
+                young = 0 if all_train else 1
+            time.sleep(generator.uniform(0.1, 1.2))
         return deaths
 
     def test_many_random_deaths(self):

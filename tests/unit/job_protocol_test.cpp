@@ -58,6 +58,7 @@ FormMessage form_message(std::size_t ranks) {
 
 StepFigures step_figures() {
   StepFigures figures{.step = 12, .epoch = 2, .first = 512, .count = 256, .consumed = "0x00000000000000ff"};
+  figures.time = 1795353578.25;
   figures.loss = 0.6125;
   figures.accuracy = 0.75;
   figures.learning_rate = 0.05;
@@ -172,6 +173,7 @@ TEST(Protocol, KeepsAllFieldsOfStepsAndOfALeaver) {
   ASSERT_EQ(steps.steps.size(), 2U);
   EXPECT_EQ(steps.steps[1].consumed, "0x00000000000000ff");
   EXPECT_EQ(steps.steps[1].first, 512);
+  EXPECT_EQ(steps.steps[1].time, 1795353578.25);
   EXPECT_EQ(steps.steps[1].accuracy, 0.75);
   EXPECT_FALSE(steps.steps[1].perplexity.has_value());
   const LeftMessage left = sent_through(LeftMessage{7, 41, true, false, "peer lost", "gone", 1});

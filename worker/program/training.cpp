@@ -446,6 +446,7 @@ Status Training::record(const StepSpec& spec, const StepOutcome& outcome) {
   figures.first = range.positions.first;
   figures.count = range.positions.count;
   figures.consumed = hex_word(outcome.consumed);
+  figures.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   figures.loss = outcome.loss;
   if (input_.vocabulary > 0)
     figures.perplexity = std::exp(outcome.loss);

@@ -113,6 +113,7 @@ struct StepFigures {
   std::int64_t first = 0;  ///< position
   std::int64_t count = 0;
   std::string consumed;  ///< hash of its samples, as hex_word() writes it
+  double time = 0;       ///< of the commit on the reporting rank: seconds since 1970
   double loss = 0;
   std::optional<double> accuracy{};    ///< of images
   std::optional<double> perplexity{};  ///< of text
