@@ -200,6 +200,33 @@ TEST(StepFailures, ALossThatIsNotFiniteIsAnErrorEverywhere) {
 
 // ---- ranks that are lost, and ranks that come new -------------------------------------------------------
 
+TEST(Elastic, AModelWhoseTrainerCouldNotBeMadeIsAsItWas) {
+  // A joiner that loses the others while it joins, and joins again with the same model.
+  SecondMeeting second("a");
+  expect_all_well(run_ranks({"a"}, [&](Result<Communicator>& first, int) -> std::string {
+    if (!first.ok()) return first.error().message;
+    SmallModel model(SmallModel::norms);
+    first->abort("it is lost");
+    if (Trainer::make(*first, model, options_with(0)).ok()) return "made without the others";
+    auto communicator = second.join(0);
+    if (!communicator.ok()) return communicator.error().message;
+    SmallModel fresh(SmallModel::norms);
+    std::vector<torch::Tensor> averages;
+    for (SmallModel* each : {&model, &fresh}) {
+      auto trainer = Trainer::make(*communicator, *each, options_with(0));
+      if (!trainer.ok()) return trainer.error().message;
+      for (std::int64_t step = 0; step < 2; ++step)
+        if (const auto outcome = trainer->step({step, batch_samples, 0.1, 77, false},
+                                               passes_of(step, 0, batch_samples, batch_samples));
+            !outcome.ok())
+          return outcome.error().message;
+      trainer->prepare_evaluation();
+      averages.push_back(each->module().named_buffers()["norm.running_mean"].clone());
+    }
+    return averages[0].equal(averages[1]) ? "" : "its averages move at another pace";
+  }));
+}
+
 TEST(Elastic, SurvivorsDoTheStepAgainAndEndWithTheSameWeights) {
   const std::vector<torch::Tensor> expected = reference(SmallModel::plain, 0.9);
   SecondMeeting second("ab");

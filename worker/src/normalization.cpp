@@ -28,8 +28,13 @@ NormalizationStatistics::NormalizationStatistics(torch::nn::Module& module) {
   for_each_batch_norm(module, [this](auto& norm) {
     if (!norm.options.track_running_stats() || !norm.running_mean.defined()) return;
     add(norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.options.momentum());
+    give_back_.emplace_back([&norm, momentum = norm.options.momentum()] { norm.options.momentum(momentum); });
     norm.options.momentum(1.0);
   });
+}
+
+NormalizationStatistics::~NormalizationStatistics() {
+  for (const std::function<void()>& give_back : give_back_) give_back();
 }
 
 void NormalizationStatistics::add(torch::Tensor& mean, torch::Tensor& variance, torch::Tensor& batches,

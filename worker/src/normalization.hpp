@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -16,8 +17,13 @@ namespace paceline {
 /// averages that count are kept here and put back for evaluation.
 class NormalizationStatistics {
  public:
-  /// Takes over the batch norms of `module`, wherever they are in it.
+  /// Takes over the batch norms of `module`, wherever they are in it, until its own end; it is outlived by
+  /// `module`.
   explicit NormalizationStatistics(torch::nn::Module& module);
+  /// Gives them their momentum back: a module whose trainer could not be made may be taken over again.
+  ~NormalizationStatistics();
+  NormalizationStatistics(const NormalizationStatistics&) = delete;
+  NormalizationStatistics& operator=(const NormalizationStatistics&) = delete;
 
   /// Values that one pass adds to the sum.
   [[nodiscard]] std::size_t elements() const noexcept { return elements_; }
@@ -50,6 +56,7 @@ class NormalizationStatistics {
            const c10::optional<double>& momentum);
 
   std::vector<Entry> entries_;
+  std::vector<std::function<void()>> give_back_;
   std::size_t elements_ = 0;
   std::int64_t steps_ = 0;
 };
