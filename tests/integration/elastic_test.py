@@ -175,6 +175,7 @@ class Elastic(unittest.TestCase):
         wait_for(lambda: len(run.workers()) == 4, "new workers")
         run.kill(3)  # while it loads
         run.await_generation(generation + 1)
+        wait_for(lambda: len(run.workers()) == 4, "new workers")
         run.kill(3)  # while it joins, or just after
         self.stop_and_prove(run)
 
