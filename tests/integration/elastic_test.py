@@ -101,7 +101,7 @@ class Elastic(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def assert_no_worker_left(self):
-        wait_for(lambda: not small.workers(), "the end of all workers")
+        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
 
     def stop_and_prove(self, run):
         """It trains on, and can be stopped; and the audit finds nothing amiss in what was used until then."""

@@ -46,14 +46,15 @@ def write_idx(folder):
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
 
 
-def workers():
-    """Process ids of all paceline-worker processes of this test's programs."""
+def workers(folder):
+    """Process ids of all paceline-worker processes that were started in a folder; other tests may run beside this one."""
     found = set()
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if os.readlink(entry / "exe") == str(BUILD / "bin" / "paceline-worker"):
+            is_worker = os.readlink(entry / "exe") == str(BUILD / "bin" / "paceline-worker")
+            if is_worker and os.readlink(entry / "cwd") == str(folder.resolve()):
                 found.add(int(entry.name))
         except OSError:
             pass
@@ -113,9 +114,9 @@ class Training(unittest.TestCase):
 
     def assert_no_worker_left(self):
         deadline = time.monotonic() + 10
-        while workers() and time.monotonic() < deadline:
+        while workers(self.folder) and time.monotonic() < deadline:
             time.sleep(0.05)
-        self.assertEqual(workers(), set())
+        self.assertEqual(workers(self.folder), set())
 
     def test_any_number_of_ranks_learns_the_same(self):
         results = {}
