@@ -56,12 +56,13 @@ def cut_fashion_mnist(folder):
             (folder / f"{name}-{kind}-ubyte").write_bytes(head[:4] + struct.pack(">I", count) + head[8:] + items)
 
 
-def workers():
-    """Process ids of the paceline-worker processes of this build."""
+def workers(folder):
+    """Process ids of the paceline-worker processes that were started in a folder; other tests run theirs beside these."""
     found = set()
     for entry in pathlib.Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and os.readlink(entry / "exe") == str(WORKER):
+            is_worker = entry.name.isdigit() and os.readlink(entry / "exe") == str(WORKER)
+            if is_worker and os.readlink(entry / "cwd") == str(folder.resolve()):
                 found.add(int(entry.name))
         except OSError:
             pass
@@ -139,7 +140,7 @@ class Faults(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "no step yet")
             self.assertIsNone(process.poll(), "it ended")
             time.sleep(0.01)
-        self.seen |= workers()
+        self.seen |= workers(self.folder)
 
     def assert_completes(self, process, run):
         """Gives the hash of its weights."""
@@ -157,7 +158,7 @@ class Faults(unittest.TestCase):
 
     def assert_no_worker_left(self):
         deadline = time.monotonic() + PATIENCE_S
-        while workers() or any(is_there(pid) for pid in self.seen):
+        while workers(self.folder) or any(is_there(pid) for pid in self.seen):
             self.assertLess(time.monotonic(), deadline, "workers are left")
             time.sleep(0.05)
 
