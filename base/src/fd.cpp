@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 
 #include "paceline/base/text.hpp"
 
@@ -45,17 +46,59 @@ Status write_all(int fd, std::string_view bytes, std::string_view what) {
   return {};
 }
 
+namespace {
+
+/// A new file of this content, on its disk; nothing is left of one that failed.
+Status write_synced(const std::string& path, std::string_view content, unsigned mode) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd.valid()) return system_error(concat("cannot create ", shown(path)));
+  Status written = write_all(fd.get(), content, shown(path));
+  if (written.ok() && ::fsync(fd.get()) != 0) written = system_error(concat("cannot sync ", shown(path)));
+  if (!written.ok()) ::unlink(path.c_str());
+  return written;
+}
+
+}  // namespace
+
 Status write_file_atomically(const std::string& path, std::string_view content, unsigned mode) {
   const std::string partial = concat(path, ".partial-", ::getpid());
-  UniqueFd fd(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-  if (!fd.valid()) return system_error(concat("cannot create ", partial));
-  Status written = write_all(fd.get(), content, partial);
-  if (written.ok() && ::fsync(fd.get()) != 0) written = system_error(concat("cannot sync ", partial));
-  fd.reset();
-  if (written.ok() && ::rename(partial.c_str(), path.c_str()) != 0)
-    written = system_error(concat("cannot rename ", partial, " to ", path));
-  if (!written.ok()) ::unlink(partial.c_str());
-  return written;
+  PACELINE_TRY(write_synced(partial, content, mode));
+  if (::rename(partial.c_str(), path.c_str()) == 0) return {};
+  const Error error = system_error(concat("cannot rename ", partial, " to ", path));
+  ::unlink(partial.c_str());
+  return error;
+}
+
+Status write_file_once(const std::string& path, std::string_view content, unsigned mode) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  // Of two machines that share the folder, both may call with the same process number.
+  const std::string beside =
+      concat(folder, "/.", name, ".partial-", ::getpid(), "-", std::hash<std::string_view>()(content));
+  PACELINE_TRY(write_synced(beside, content, mode));
+  Status linked;
+  if (::link(beside.c_str(), path.c_str()) != 0) {
+    const int why = errno;
+    linked = system_error(concat("cannot link ", shown(path)));
+    // A network filesystem may have done it and lost the answer: what is there decides.
+    const Result<std::string> there = read_file(path);
+    if (there.ok() && *there == content)
+      linked = {};
+    else if (there.ok() || why == EEXIST)
+      linked = Error{ErrorCode::already_exists, concat(shown(path), " is there already")};
+  }
+  ::unlink(beside.c_str());
+  if (!linked.ok()) return linked;
+  return sync_folder(folder);
+}
+
+Status sync_folder(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return system_error(concat("cannot open ", shown(path)));
+  // Some filesystems can't sync a folder and say EINVAL; there its entries need none.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) return system_error(concat("cannot sync ", shown(path)));
+  return {};
 }
 
 }  // namespace paceline

@@ -50,8 +50,7 @@ std::string describe_place(const std::optional<ProgressMessage>& progress) {
   return concat(" at step ", progress->step, " of ", progress->steps);
 }
 
-Agent::Agent(StopSignals& signals, Display& display, RunRecord* record, std::function<void()> on_first_step)
-    : signals_(signals), display_(display), record_(record), on_first_step_(std::move(on_first_step)) {
+Agent::Agent(StopSignals& signals, Display& display) : signals_(signals), display_(display) {
 }
 
 Agent::~Agent() {
@@ -154,13 +153,9 @@ void Agent::handle(std::size_t index, const WorkerMessage& message) {
     if (!is_rank_0) return;
     outcome_.progress = *progress;
     display_.progress(*progress, now);
-    if (progress->step > 0 && on_first_step_) std::exchange(on_first_step_, nullptr)();
-  } else if (const auto* steps = std::get_if<StepsMessage>(&message)) {
-    if (is_rank_0 && record_ != nullptr) write_down(index, record_->add(*steps));
   } else if (const auto* eval = std::get_if<EvalMessage>(&message)) {
     if (!is_rank_0) return;
     outcome_.eval = *eval;
-    if (record_ != nullptr) write_down(index, record_->add(*eval));
     display_.eval(*eval);
   } else if (const auto* left = std::get_if<LeftMessage>(&message)) {
     // Here nobody makes a next generation, so to lose a rank is to fail.
@@ -176,12 +171,6 @@ void Agent::handle(std::size_t index, const WorkerMessage& message) {
   } else {
     watch_->on_broken(index, "does not speak as a worker should: it sent what only an agent sends", now);
   }
-}
-
-void Agent::write_down(std::size_t index, const Status& written) {
-  if (!written.ok())
-    watch_->on_broken(index, concat("reported what could not be written down: ", written.error().message),
-                      clock_.now());
 }
 
 void Agent::greet(std::size_t index) {

@@ -3,7 +3,7 @@
 #include <sys/types.h>
 
 #include <csignal>
-#include <functional>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,7 +12,6 @@
 #include "display.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/job/protocol.hpp"
-#include "run_record.hpp"
 #include "watch.hpp"
 #include "worker_process.hpp"
 
@@ -49,6 +48,7 @@ struct FailureReport {
   std::deque<std::string> last_words{};
   bool explained = false;  ///< by itself: silence is then no news
   bool elsewhere = false;  ///< another agent's worker was first, and that agent tells the story
+  std::int64_t worker = -1;  ///< whose log has more; -1: that of the worker with the rank's number
 };
 
 /// What became of an agent's workers.
@@ -71,11 +71,8 @@ struct Outcome {
 /// what it decides is in Watch. No worker outlives it.
 class Agent {
  public:
-  /// `signals`, `display` and `record` are not owned and outlive the agent. `on_first_step` is called once,
-  /// when rank 0 has committed a step, which takes every rank. `record`: what rank 0 reports is written
-  /// there; null where nothing is trained, or rank 0 is another agent's.
-  Agent(StopSignals& signals, Display& display, RunRecord* record = nullptr,
-        std::function<void()> on_first_step = {});
+  /// Neither is owned; both outlive the agent.
+  Agent(StopSignals& signals, Display& display);
   ~Agent();
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
@@ -99,7 +96,6 @@ class Agent {
   void obey(const WatchOrders& orders);
   void receive(std::size_t index);
   void handle(std::size_t index, const WorkerMessage& message);
-  void write_down(std::size_t index, const Status& written);
   void greet(std::size_t index);
   void reap(std::size_t index);
   void kill_and_reap_all();
@@ -107,8 +103,6 @@ class Agent {
 
   StopSignals& signals_;
   Display& display_;
-  RunRecord* record_;
-  std::function<void()> on_first_step_;
   SteadyClock clock_;
   std::vector<Worker> workers_;
   std::optional<Watch> watch_;

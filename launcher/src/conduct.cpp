@@ -23,7 +23,8 @@ constexpr Duration failure_spreads = std::chrono::milliseconds(300);
 
 void tell_failure(Display& display, const LaunchRequest& request, const Outcome& outcome) {
   if (!outcome.failure) return;
-  display.error(failure_text(*outcome.failure, log_path(request, outcome.failure->rank)));
+  const FailureReport& failure = *outcome.failure;
+  display.error(failure_text(failure, log_path(request, failure.worker >= 0 ? failure.worker : failure.rank)));
 }
 
 void let_failure_spread(const Place& place, const Outcome& outcome) {
@@ -34,7 +35,6 @@ Result<LaunchRequest> request_of(const Place& place, const Rendezvous& rendezvou
   LaunchRequest request;
   request.action = rendezvous.action;
   request.run_dir = rendezvous.run_dir;
-  request.consumed_key = rendezvous.consumed_key;
   request.ranks = place.size;
   PACELINE_ASSIGN(const std::string json, read_file(rendezvous.run_dir + "/job.json"));
   PACELINE_ASSIGN(request.job, job_from_json(json));
@@ -44,10 +44,10 @@ Result<LaunchRequest> request_of(const Place& place, const Rendezvous& rendezvou
 
 Result<int> follow_rendezvous(const Place& place, const Rendezvous& rendezvous) {
   PACELINE_ASSIGN(const LaunchRequest request, request_of(place, rendezvous));
-  PACELINE_ASSIGN(const Team team, join_team(place, rendezvous, request.job.threads));
+  PACELINE_ASSIGN(const Team team, join_team(place, rendezvous, request.job));
   PACELINE_ASSIGN(const auto signals, StopSignals::catch_all());
   Display display({.silent = true});
-  const Outcome outcome = run_team(place, request, team, *signals, display, nullptr);
+  const Outcome outcome = run_team(place, request, team, *signals, display);
   tell_failure(display, request, outcome);
   let_failure_spread(place, outcome);
   return exit_code_of(outcome);
@@ -104,7 +104,7 @@ int Head::give_up(const RunFacts& facts, const Error& error, int signal) {
   return code;
 }
 
-Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals, RunRecord* record) {
+Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals) {
   if (published_) {
     const MemberSpec& self = team.members[0];
     const Status told = published_->publish({.action = request.action,
@@ -112,13 +112,12 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
                                              .node = self.node,
                                              .host = self.host,
                                              .port = self.port,
-                                             .secret = team.secret,
-                                             .consumed_key = request.consumed_key});
+                                             .secret = team.secret});
     if (!told.ok()) return failed_outcome(told.error());
   }
   // Once all ranks are connected nobody reads the file any more, and its secret need not lie about.
   Outcome outcome =
-      run_team(place_, request, team, signals, display_, record, [this] { published_.reset(); });
+      run_team(place_, request, team, signals, display_, [this] { published_.reset(); });
   display_.end_progress();
   return outcome;
 }

@@ -22,9 +22,8 @@ class Head {
   /// Before anything was started: says why, and sends the other tasks home. Returns the exit code, which is a
   /// signal's where one is the reason.
   [[nodiscard]] int give_up(const RunFacts& facts, const Error& error, int signal = 0);
-  /// Starts the ranks, here and through the other tasks, and waits for their end. `record`: of a training.
-  [[nodiscard]] Outcome run(const LaunchRequest& request, const Team& team, StopSignals& signals,
-                            RunRecord* record = nullptr);
+  /// Starts the ranks, here and through the other tasks, and waits for their end.
+  [[nodiscard]] Outcome run(const LaunchRequest& request, const Team& team, StopSignals& signals);
   /// Writes the results, and says what failed. Returns the exit code.
   [[nodiscard]] int conclude(const RunFacts& facts, const LaunchRequest& request, const Outcome& outcome);
 

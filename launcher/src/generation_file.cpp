@@ -1,8 +1,6 @@
 #include "generation_file.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
@@ -11,26 +9,6 @@
 #include "paceline/base/text.hpp"
 
 namespace paceline {
-namespace {
-
-/// A file of this content, on the disk.
-Status write_synced(const std::string& path, const std::string& content) {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.valid()) return system_error(concat("cannot create ", path));
-  PACELINE_TRY(write_all(fd.get(), content, path));
-  if (::fsync(fd.get()) != 0) return system_error(concat("cannot write ", path, " to its disk"));
-  return {};
-}
-
-Status sync_folder(const std::string& folder) {
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid() || ::fsync(fd.get()) != 0)
-    return system_error(concat("cannot write ", folder, " to its disk"));
-  return {};
-}
-
-}  // namespace
-
 std::string generation_json(const GenerationRecord& record) {
   nlohmann::ordered_json members = nlohmann::ordered_json::array();
   for (const GenerationMember& member : record.members)
@@ -46,30 +24,13 @@ std::string generation_json(const GenerationRecord& record) {
 RecordWritten write_generation(const std::string& run_dir, const GenerationRecord& record) {
   using Result = RecordWritten::Result;
   const std::string folder = run_dir + "/generations";
-  const std::string path = concat(folder, "/", record.generation, ".json");
-  const std::string beside = concat(folder, "/.", record.generation, ".term-", record.term);
-  const std::string content = generation_json(record);
-  const auto failed = [&](const std::string& why) {
-    ::unlink(beside.c_str());
-    return RecordWritten{record.generation, Result::failed, why};
-  };
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
-    return failed(system_error(concat("cannot make ", folder)).message);
-  if (const Status written = write_synced(beside, content); !written.ok())
-    return failed(written.error().message);
-  if (::link(beside.c_str(), path.c_str()) != 0) {
-    const std::string why = system_error(concat("cannot link ", path)).message;
-    // NFS may have done it and lost the answer: what is there decides.
-    const paceline::Result<std::string> there = read_file(path);
-    if (!there.ok()) return failed(why);
-    if (*there != content) {
-      ::unlink(beside.c_str());
-      return {record.generation, Result::exists, why};
-    }
-  }
-  ::unlink(beside.c_str());
-  if (const Status synced = sync_folder(folder); !synced.ok()) return failed(synced.error().message);
-  return {record.generation, Result::written, ""};
+    return {record.generation, Result::failed, system_error(concat("cannot make ", folder)).message};
+  const Status written =
+      write_file_once(concat(folder, "/", record.generation, ".json"), generation_json(record));
+  if (written.ok()) return {record.generation, Result::written, ""};
+  const bool taken = written.error().code == ErrorCode::already_exists;
+  return {record.generation, taken ? Result::exists : Result::failed, written.error().message};
 }
 
 }  // namespace paceline

@@ -4,12 +4,16 @@
 #include <cstdio>
 #include <set>
 
-#include "elastic.hpp"
+#include "elastic/elastic_agent.hpp"
 #include "inventory.hpp"
 #include "paceline/base/text.hpp"
+#include "summary.hpp"
 
 namespace paceline {
 namespace {
+
+// More share its cores than could be of any use.
+constexpr std::int64_t most_workers_per_core = 4;
 
 /// What the launch has on this node, in cores.
 std::int64_t launch_cores(const Place& place, const NodeInventory& node) {
@@ -33,41 +37,70 @@ Result<std::vector<MemberSpec>> members_of(const Place& place, std::int64_t rank
   return members;
 }
 
+Result<Listener> open_listener(const Place& place) {
+  PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
+  PACELINE_ASSIGN(const std::string host, listening_host(place));
+  return listen_on(host, ports);
+}
+
+/// What this agent has to offer a job: in a shell whatever the job may come to want, within reason.
+Result<std::vector<std::string>> places_to_offer(const Place& place, const Team& team, const Job& job) {
+  if (!place.in_shell()) return std::vector<std::string>{place.node};
+  PACELINE_ASSIGN(const NodeInventory node, take_inventory());
+  const auto ranks = static_cast<std::int64_t>(team.members.size());
+  const std::int64_t most = std::max(ranks, std::min(job.ranks.max, most_workers_per_core * node.cores));
+  std::vector<std::string> slots;
+  for (std::int64_t slot = 0; slot < most; ++slot)
+    slots.push_back(team.members[static_cast<std::size_t>(slot % ranks)].node);
+  return slots;
+}
+
+/// A name that no agent had before.
+Result<AgentName> name_agent(const Place& place) {
+  PACELINE_ASSIGN(const std::string random, random_secret());
+  return AgentName{concat("agent ", place.rank, " (", random.substr(0, 8), ")"), place.rank};
+}
+
+}  // namespace
+
 Result<std::string> listening_host(const Place& place) {
   if (place.one_host) return std::string("127.0.0.1");
   return outside_address(environment("PACELINE_INTERFACE"));
 }
 
-}  // namespace
-
-Result<Team> make_team(const Place& place, std::int64_t ranks, std::int64_t threads) {
+Result<Team> make_team(const Place& place, std::int64_t ranks, const Job& job) {
   Team team;
   PACELINE_ASSIGN(team.members, members_of(place, ranks));
-  PACELINE_ASSIGN(team.places, places_of_agent(place, ranks, threads));
-  PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
-  PACELINE_ASSIGN(const std::string host, listening_host(place));
-  PACELINE_ASSIGN(team.listener, listen_on(host, ports));
+  PACELINE_ASSIGN(team.places, places_of_agent(place, ranks, job.threads));
+  PACELINE_ASSIGN(team.listener, open_listener(place));
+  PACELINE_ASSIGN(team.slots, places_to_offer(place, team, job));
   team.members[0].host = team.listener->host;
   team.members[0].port = team.listener->port;
   PACELINE_ASSIGN(team.secret, random_secret());
   return team;
 }
 
-Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, std::int64_t threads) {
+Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const Job& job) {
   Team team;
   PACELINE_ASSIGN(team.members, members_of(place, place.size));
-  PACELINE_ASSIGN(team.places, places_of_agent(place, place.size, threads));
+  PACELINE_ASSIGN(team.places, places_of_agent(place, place.size, job.threads));
   team.members[0].node = rendezvous.node;
   team.members[0].host = rendezvous.host;
   team.members[0].port = rendezvous.port;
   team.secret = rendezvous.secret;
+  if (rendezvous.action != "train") return team;
+  PACELINE_ASSIGN(team.listener, open_listener(place));
+  PACELINE_ASSIGN(team.slots, places_to_offer(place, team, job));
   return team;
 }
 
 Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team, StopSignals& signals,
-                 Display& display, RunRecord* record, std::function<void()> on_first_step) {
-  if (place.in_shell() && record != nullptr)
-    return ElasticJob(request, team, *record, signals, display).run();
+                 Display& display, std::function<void()> on_first_step) {
+  if (request.action == "train") {
+    Result<AgentName> name = name_agent(place);
+    if (!name.ok()) return failed_outcome(name.error());
+    return ElasticAgent(request, team, *name, signals, display, std::move(on_first_step)).run();
+  }
   std::vector<WorkerSpec> specs;
   for (const RankPlace& own : team.places) {
     WorkerSpec& spec = specs.emplace_back();
@@ -77,7 +110,6 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
     spec.start.worker = own.rank;
     spec.start.secret = team.secret;
     spec.start.threads = own.threads;
-    spec.start.consumed_key = request.consumed_key;
     FormMessage& form = spec.form.emplace();
     form.rank = own.rank;
     form.members = team.members;
@@ -89,8 +121,7 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
     spec.program = request.worker_program;
     spec.log_path = log_path(request, own.rank);
   }
-  Agent agent(signals, display, record, std::move(on_first_step));
-  return agent.run(specs);
+  return Agent(signals, display).run(specs);
 }
 
 std::string describe_team(const Place& place, const Team& team) {
@@ -114,6 +145,12 @@ std::string describe_team(const Place& place, const Team& team) {
                          std::max<std::int64_t>(place.nodes, static_cast<std::int64_t>(nodes.size())),
                          " nodes");
   return text + concat(", on node ", *nodes.begin());
+}
+
+std::string worker_log_path(const std::string& run_dir, std::int64_t worker) {
+  LaunchRequest request;
+  request.run_dir = run_dir;
+  return log_path(request, worker);
 }
 
 std::string log_path(const LaunchRequest& request, std::int64_t rank) {

@@ -25,7 +25,6 @@ struct LaunchRequest {
   std::string export_format;
   std::string export_path;
   std::string worker_program;
-  std::string consumed_key;  ///< train: of the journal, see StartMessage
 };
 
 /// An agent's part of a launch: its workers' places, and how the ranks find each other.
@@ -34,24 +33,29 @@ struct Team {
   std::vector<MemberSpec> members;   ///< of all ranks
   std::optional<Listener> listener;  ///< rank 0's
   std::string secret;
+  std::vector<std::string> slots;  ///< training: the node of each place for a worker; beyond `places` without cores
 };
 
 /// Task 0's, or the shell's, part: allocates ranks to cores, opens rank 0's socket and makes the secret.
-/// `threads` 0: one for every core that a rank owns.
-[[nodiscard]] Result<Team> make_team(const Place& place, std::int64_t ranks, std::int64_t threads);
+[[nodiscard]] Result<Team> make_team(const Place& place, std::int64_t ranks, const Job& job);
 
 /// The part of another task of the launch, which has read `rendezvous`.
-[[nodiscard]] Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, std::int64_t threads);
+[[nodiscard]] Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const Job& job);
 
-/// Starts this agent's workers and waits for their end. `record`, not null where rank 0 is this agent's and
-/// trains: what is written down of it. In a plain shell training goes on when ranks are lost; under a
-/// launcher the loss of one is the end.
+/// The address for others to reach this process at: of one host 127.0.0.1.
+[[nodiscard]] Result<std::string> listening_host(const Place& place);
+
+/// Is the agent of some workers until their end. Training goes on when some are lost; elsewhere the loss of
+/// one is the end.
 [[nodiscard]] Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team,
-                               StopSignals& signals, Display& display, RunRecord* record,
+                               StopSignals& signals, Display& display,
                                std::function<void()> on_first_step = {});
 
 /// "2 ranks with 1 thread each on node vm".
 [[nodiscard]] std::string describe_team(const Place& place, const Team& team);
+
+/// The same of a training's worker.
+[[nodiscard]] std::string worker_log_path(const std::string& run_dir, std::int64_t worker);
 
 /// RUN/logs/rank-000.log; evaluation and export have files of their own.
 [[nodiscard]] std::string log_path(const LaunchRequest& request, std::int64_t rank);

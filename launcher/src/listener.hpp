@@ -20,6 +20,7 @@ struct Listener {
 struct PortRange {
   std::uint16_t first = 0;
   std::uint16_t last = 0;
+  friend bool operator==(const PortRange&, const PortRange&) = default;
 };
 
 /// PACELINE_PORTS: "A-B" or "A"; everything where it is not set.

@@ -15,6 +15,11 @@ struct Parsed {
   EvalOptions eval;
   ExportOptions export_run;
   AuditOptions audit;
+  StatusOptions status;
+  ResizeOptions resize;
+  DrainOptions drain;
+  StopOptions stop;
+  CoordinatorCommand coordinator;
   DataCommands data;
 };
 
@@ -54,6 +59,23 @@ void add_run_commands(CLI::App& app, Parsed& parsed) {
   audit->add_option("--json", parsed.audit.json, "write what was found to this file too");
 }
 
+void add_job_commands(CLI::App& app, Parsed& parsed) {
+  CLI::App* status = app.add_subcommand("status", "Show a running job: its ranks, their processes, how far it is");
+  status->add_option("RUN", parsed.status.run_dir, "the run directory")->required();
+  status->add_flag("--json", parsed.status.json, "as JSON");
+  CLI::App* resize = app.add_subcommand("resize", "Give a running job another number of ranks");
+  resize->add_option("RUN", parsed.resize.run_dir, "the run directory")->required();
+  resize->add_option("N", parsed.resize.ranks, "the number of ranks")->required()->check(CLI::PositiveNumber);
+  CLI::App* drain = app.add_subcommand("drain", "Let a running job leave a node");
+  drain->add_option("RUN", parsed.drain.run_dir, "the run directory")->required();
+  drain->add_option("NODE", parsed.drain.node, "the node, as `paceline status` names it")->required();
+  CLI::App* stop = app.add_subcommand("stop", "Let a running job stop after the step in progress");
+  stop->add_option("RUN", parsed.stop.run_dir, "the run directory")->required();
+  CLI::App* coordinator = app.add_subcommand("coordinator", "")->group("");
+  coordinator->add_option("RUN", parsed.coordinator.run_dir)->required();
+  coordinator->add_option("--after", parsed.coordinator.after)->required();
+}
+
 /// Only for the list of commands: `bench` reads its arguments itself.
 void add_bench(CLI::App& app) {
   app.add_subcommand("bench", "Measure beside the machine's limits and other libraries");
@@ -79,6 +101,11 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("eval")) return Command(std::move(parsed.eval));
   if (app.got_subcommand("export")) return Command(std::move(parsed.export_run));
   if (app.got_subcommand("audit")) return Command(std::move(parsed.audit));
+  if (app.got_subcommand("status")) return Command(std::move(parsed.status));
+  if (app.got_subcommand("resize")) return Command(std::move(parsed.resize));
+  if (app.got_subcommand("drain")) return Command(std::move(parsed.drain));
+  if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
+  if (app.got_subcommand("coordinator")) return Command(std::move(parsed.coordinator));
   return chosen_data_command(*app.get_subcommand("data"), std::move(parsed.data));
 }
 
@@ -111,6 +138,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   add_train(app, parsed);
   add_run_commands(app, parsed);
+  add_job_commands(app, parsed);
   add_data_commands(app, parsed.data);
   add_bench(app);
   if (argc > 1 && std::string_view(argv[1]) == "bench")

@@ -37,6 +37,31 @@ struct AuditOptions {
   std::string json;
 };
 
+struct StatusOptions {
+  std::string run_dir;
+  bool json = false;
+};
+
+struct ResizeOptions {
+  std::string run_dir;
+  std::int64_t ranks = 0;
+};
+
+struct DrainOptions {
+  std::string run_dir;
+  std::string node;
+};
+
+struct StopOptions {
+  std::string run_dir;
+};
+
+/// Given by agents, not by people.
+struct CoordinatorCommand {
+  std::string run_dir;
+  std::int64_t after = 0;  ///< the term that it is to follow
+};
+
 struct DataImportOptions {
   std::string kind;
   std::vector<std::string> sources;
@@ -77,7 +102,8 @@ struct ShowText {
 };
 
 using Command =
-    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, DataImportOptions,
+    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
+                 ResizeOptions, DrainOptions, StopOptions, CoordinatorCommand, DataImportOptions,
                  DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.

@@ -31,7 +31,6 @@ Result<Rendezvous> parse(const std::string& text, const std::string& path) {
     rendezvous.host = json.at("host").get<std::string>();
     rendezvous.port = json.at("port").get<std::uint16_t>();
     rendezvous.secret = json.at("secret").get<std::string>();
-    rendezvous.consumed_key = json.at("consumed_key").get<std::string>();
   } catch (const Json::exception& problem) {
     return Error{ErrorCode::corrupt, concat(path, " is not what task 0 of a launch writes (", problem.what(),
                                             "): remove it and start again")};
@@ -77,8 +76,7 @@ Status PublishedRendezvous::publish(const Rendezvous& rendezvous) {
                      {"node", rendezvous.node},
                      {"host", rendezvous.host},
                      {"port", rendezvous.port},
-                     {"secret", rendezvous.secret},
-                     {"consumed_key", rendezvous.consumed_key}};
+                     {"secret", rendezvous.secret}};
   return write_file_atomically(path_, json.dump(2, ' ', false, Json::error_handler_t::replace), 0600);
 }
 

@@ -19,7 +19,6 @@ struct Rendezvous {
   std::string host{};     ///< where rank 0 listens
   std::uint16_t port = 0;
   std::string secret{};
-  std::string consumed_key{};  ///< train: see StartMessage
 };
 
 /// The file through which a launch's tasks meet, in a folder that all of them see.

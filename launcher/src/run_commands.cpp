@@ -62,7 +62,7 @@ Result<Prepared> prepare_eval(const EvalOptions& options, Head& head) {
                  concat("the job of ", options.run_dir, " names no dataset to evaluate on (data.eval)")};
   PACELINE_ASSIGN(request.ranks, evaluating_ranks(options, head.place(), request.job));
   PACELINE_TRY(head.write_json_to(options.json));
-  PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job.threads));
+  PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job));
   return prepared;
 }
 
@@ -76,7 +76,7 @@ Result<Prepared> prepare_export(const ExportOptions& options, const Head& head) 
   request.export_format = options.format;
   request.export_path = absolute_path(options.out);
   PACELINE_TRY(check_writable(options.out, "--out"));
-  PACELINE_ASSIGN(prepared.team, make_team(head.place(), 1, request.job.threads));
+  PACELINE_ASSIGN(prepared.team, make_team(head.place(), 1, request.job));
   return prepared;
 }
 

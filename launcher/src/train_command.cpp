@@ -4,15 +4,16 @@
 #include <filesystem>
 
 #include "conduct.hpp"
+#include "elastic/launch_facts.hpp"
 #include "format.hpp"
 #include "inventory.hpp"
 #include "job_size.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/control/credentials.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/import.hpp"
 #include "run_directory.hpp"
-#include "run_record.hpp"
 #include "spawn.hpp"
 
 namespace paceline {
@@ -121,7 +122,7 @@ Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& s
   PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
   PACELINE_TRY(head.write_json_to(options.json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
-  PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job.threads));
+  PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job));
   PACELINE_ASSIGN(prepared.dataset, open_data(request.job, head.display(), signals));
   return prepared;
 }
@@ -142,22 +143,19 @@ void announce(Head& head, const Prepared& prepared) {
   head.display().line(concat("run directory ", prepared.request.run_dir));
 }
 
-/// The run's journal and metrics, and for the workers its key.
-Result<RunRecord> open_record(LaunchRequest& request, const DatasetInfo& dataset) {
-  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(request.job, request.run_dir, dataset));
-  request.consumed_key = hex_word(header.key);
-  static const SteadyClock clock;
-  const Job& job = request.job;
-  return RunRecord::create(request.run_dir, clock, header,
-                           StepPlan(dataset.samples, job.batch.global, job.epochs, job.steps));
-}
-
-/// A run whose last line can't be written is no success.
-void end_record(RunRecord& record, Outcome& outcome) {
-  const Status ended = record.end(outcome.status, outcome.failure ? outcome.failure->sentence : "");
-  if (ended.ok() || outcome.status == "failed") return;
-  outcome.status = "failed";
-  outcome.failure = FailureReport{.sentence = ended.error().message};
+/// What agents and coordinators find in the run directory.
+Status prepare_run(const Place& place, const LaunchRequest& request, const Team& team) {
+  PACELINE_TRY(write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job)));
+  LaunchFacts facts;
+  facts.agents = place.size;
+  facts.ranks = request.ranks;
+  facts.min_ranks = std::min(request.ranks, request.job.ranks.min);
+  facts.max_ranks = std::max(request.ranks, request.job.ranks.max);
+  if (place.one_host) facts.host = "127.0.0.1";
+  PACELINE_ASSIGN(facts.ports, parse_ports(environment("PACELINE_PORTS")));
+  PACELINE_TRY(write_launch_facts(request.run_dir, facts));
+  PACELINE_TRY(control::make_credentials(request.run_dir, team.secret));
+  return {};
 }
 
 int lead(const TrainOptions& options, const Place& place) {
@@ -173,13 +171,10 @@ int lead(const TrainOptions& options, const Place& place) {
   const Result<RunDirectory> directory = make_run_directory(options, request.job);
   if (!directory.ok()) return head.give_up(facts, directory.error());
   request.run_dir = facts.run_dir = directory->path();
-  const Status written = write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job));
+  const Status written = prepare_run(place, request, prepared->team);
   if (!written.ok()) return head.give_up(facts, written.error());
-  Result<RunRecord> record = open_record(request, prepared->dataset);
-  if (!record.ok()) return head.give_up(facts, record.error());
   announce(head, *prepared);
-  Outcome outcome = head.run(request, prepared->team, **signals, &*record);
-  end_record(*record, outcome);
+  const Outcome outcome = head.run(request, prepared->team, **signals);
   const int code = head.conclude(facts, request, outcome);
   if (outcome.status != "failed") head.display().line(summary_text(facts, outcome));
   return code;

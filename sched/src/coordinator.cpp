@@ -52,14 +52,53 @@ void Coordinator::advance() {
   }
 }
 
+std::string Coordinator::state_name() const {
+  switch (state_) {
+    case State::forming: return "forming";
+    case State::recording: return "recording";
+    case State::running: return "running";
+    case State::preparing: return "preparing";
+    case State::repairing: return "repairing";
+    case State::finishing: return "finishing";
+    case State::ended: return "ended";
+  }
+  return "?";
+}
+
+std::string Coordinator::describe(WorkerId id) const {
+  const auto found = workers_.find(id);
+  if (found == workers_.end()) return "gone";
+  switch (found->second.stage) {
+    case Stage::starting: return "starting";
+    case Stage::waiting: return "waiting";
+    case Stage::entering: return "joining";
+    case Stage::training: return "training";
+    case Stage::leaving: return "leaving";
+    case Stage::left: return "between generations";
+    case Stage::exiting: return "exiting";
+    case Stage::ending: return "being ended";
+  }
+  return "?";
+}
+
 // ---- who is there -----------------------------------------------------------------------------------
 
 std::int64_t Coordinator::number(Stage stage) const {
   return numbers_[static_cast<std::size_t>(stage)];
 }
 
+/// Workers that the job can count on.
 std::int64_t Coordinator::live() const {
-  return static_cast<std::int64_t>(workers_.size()) - number(Stage::exiting) - number(Stage::ending);
+  const auto counts_anyway = std::ranges::count_if(draining_, [this](WorkerId id) {
+    const Stage stage = workers_.at(id).stage;
+    return stage != Stage::exiting && stage != Stage::ending;
+  });
+  return static_cast<std::int64_t>(workers_.size()) - number(Stage::exiting) - number(Stage::ending) -
+         counts_anyway;
+}
+
+std::int64_t Coordinator::wanted() const {
+  return std::min(options_.wish, options_.room);
 }
 
 bool Coordinator::is_survivor(const Worker& worker) const {
@@ -85,6 +124,7 @@ Coordinator::Workers::iterator Coordinator::forget(Workers::iterator found) {
   survivors_ -= is_survivor(worker) ? 1 : 0;
   --numbers_[static_cast<std::size_t>(worker.stage)];
   if (worker.deadline) deadlines_.erase({*worker.deadline, id});
+  draining_.erase(id);
   return workers_.erase(found);
 }
 
@@ -99,7 +139,7 @@ WorkerId Coordinator::admit(Instant now) {
 
 void Coordinator::start_missing() {
   if (start_no_more_ || stop_at_ || state_ == State::finishing) return;
-  for (std::int64_t missing = options_.wish - live(); missing > 0; --missing) want(StartWorker{admit(now_)});
+  for (std::int64_t missing = wanted() - live(); missing > 0; --missing) want(StartWorker{admit(now_)});
 }
 
 /// Those who wait for a generation, the longest known first.
@@ -155,7 +195,7 @@ void Coordinator::try_to_form() {
   // Where no more are started, the job begins with those who come.
   const bool enough = start_no_more_
                           ? number(Stage::starting) == 0 && number(Stage::waiting) >= options_.min_ranks
-                          : number(Stage::waiting) >= options_.wish;
+                          : number(Stage::waiting) >= std::max(wanted(), options_.min_ranks);
   if (!enough) return;
   GenerationRecord first;
   first.base_step = applied_;
@@ -187,11 +227,14 @@ void Coordinator::record_again() {
 void Coordinator::handle(const RecordWritten& event) {
   if (writing_ == nullptr || event.generation != writing_->generation || write_again_) return;
   if (state_ == State::finishing) return;
-  if (event.result == RecordWritten::Result::exists)
-    return end_job("failed", {},
-                   concat("generation ", event.generation,
-                          " has been recorded by another coordinator, "
-                          "which has taken over: this one must not go on"));
+  if (event.result == RecordWritten::Result::exists) {
+    state_ = State::ended;
+    return want(EndJob{.status = "failed",
+                       .why = concat("generation ", event.generation,
+                                     " has been recorded by another coordinator, which has taken over: this one "
+                                     "must not go on"),
+                       .fenced = true});
+  }
   if (event.result == RecordWritten::Result::failed) {
     if (now_ - writing_since_ >= options_.limits.record)
       return end_job("failed", {},

@@ -170,10 +170,40 @@ void Coordinator::handle(const ResizeWanted& event) {
   }
 }
 
+void Coordinator::handle(const RoomChanged& event) {
+  options_.room = std::max<std::int64_t>(event.workers, 0);
+}
+
+void Coordinator::handle(const DrainWanted& event) {
+  if (stop_at_ || state_ == State::finishing) return;
+  for (const WorkerId id : event.workers) {
+    const auto found = workers_.find(id);
+    if (found == workers_.end() || found->second.draining) continue;
+    Worker& worker = found->second;
+    if (worker.stage == Stage::exiting || worker.stage == Stage::ending) continue;
+    if (worker.stage == Stage::waiting) {
+      dismiss(id, worker);
+    } else if (worker.stage == Stage::starting) {
+      end_worker(id, "its place is to be left");
+    } else {
+      worker.draining = true;
+      draining_.insert(id);
+    }
+  }
+}
+
+/// Members of the current generation that are to be done without.
+std::int64_t Coordinator::draining_members() const {
+  return std::ranges::count_if(draining_, [this](WorkerId id) { return current_.has(id); });
+}
+
 bool Coordinator::is_to_change_size() const {
-  const std::int64_t ranks = ranks_of(current_.record);
-  return !stop_at_ && writing_ == nullptr && number(Stage::entering) == 0 &&
-         (ranks > options_.wish || (ranks < options_.wish && number(Stage::waiting) > 0));
+  if (stop_at_ || writing_ != nullptr || number(Stage::entering) > 0) return false;
+  const std::int64_t ranks = ranks_of(current_.record), kept = ranks - draining_members();
+  if (ranks > wanted() && kept == ranks) return true;
+  if (kept < wanted() && number(Stage::waiting) > 0) return true;
+  // Nobody takes the places of those who are to go.
+  return kept < ranks && kept >= options_.min_ranks && number(Stage::starting) == 0;
 }
 
 /// Joiners that are ready wait for others that still start, for a moment.
@@ -184,19 +214,25 @@ Instant Coordinator::prepare_at() const {
 
 void Coordinator::try_to_prepare() {
   if (!is_to_change_size() || now_ < prepare_at()) return;
-  const auto wish = static_cast<std::size_t>(options_.wish);
+  const auto most = static_cast<std::size_t>(std::max(wanted(), options_.min_ranks));
   GenerationRecord planned;
   planned.planned = true;
   planned.base_step = applied_;
-  planned.members = current_.record->members;
-  const bool shrinks = planned.members.size() > wish;
-  if (shrinks) planned.members.resize(wish);
+  const std::vector<GenerationMember>& before = current_.record->members;
+  for (const GenerationMember& member : before)
+    if (!draining_.contains(member.worker)) planned.members.push_back(member);
+  // Somebody must give the state; it goes with the next change.
+  if (planned.members.empty()) planned.members.push_back(before.front());
+  if (planned.members.size() > most) planned.members.resize(most);
   planned.donors = first_ranks(planned.members.size());
   for (const WorkerId id : joiners())
-    if (planned.members.size() < wish) planned.members.push_back(workers_.at(id).member);
-  const std::int64_t before = ranks_of(current_.record);
-  const auto after = static_cast<std::int64_t>(planned.members.size());
-  planned.reason = concat(shrinks ? "smaller by " : "larger by ", std::abs(after - before));
+    if (planned.members.size() < most) planned.members.push_back(workers_.at(id).member);
+  const auto after = std::ssize(planned.members);
+  if (after < options_.min_ranks || planned.members == before) return;
+  const auto difference = after - std::ssize(before);
+  planned.reason = difference == 0  ? concat(count(draining_members(), "rank"), " replaced")
+                   : difference < 0 ? concat("smaller by ", -difference)
+                                    : concat("larger by ", difference);
   record(std::move(planned));
 }
 

@@ -55,7 +55,7 @@ class Run:
 
     def workers(self):
         """By age: the first ones by rank, then those who came later."""
-        return sorted(small.children_of(self.process.pid))
+        return sorted(small.workers_of(self.process.pid))
 
     def kill(self, *places):
         pids = self.workers()

@@ -42,16 +42,18 @@ Setting Setting::random(std::uint64_t seed) {
   setting.bad_records = dice.one_in(4) ? 3 : 0;
   setting.fenced = dice.one_in(60);
   setting.deadly = dice.one_in(6);
+  setting.crashes = dice.one_in(3) ? dice.between(1, 4) : 0;
   return setting;
 }
 
 Simulation::Simulation(Setting setting)
-    : setting_(setting), dice_(setting.seed), coordinator_(setting.job), eager_left_(setting.eager_kills) {
+    : setting_(setting), dice_(setting.seed), coordinator_(std::in_place, setting.job), wish_(setting.job.wish),
+      eager_left_(setting.eager_kills) {
 }
 
 Outcome Simulation::run() {
   plan_faults();
-  follow(coordinator_.begin(queue_.now()));
+  follow(coordinator_->begin(queue_.now()));
   schedule_tick();
   const Instant late = queue_.now() + setting_.calm + patience;
   while (!end_ && outcome_.violation.empty()) {
@@ -60,8 +62,8 @@ Outcome Simulation::run() {
   }
   if (end_) outcome_.status = end_->status;
   if (end_) outcome_.why = end_->why;
-  outcome_.repairs = coordinator_.repairs();
-  outcome_.resizes = coordinator_.resizes();
+  outcome_.repairs = earlier_repairs_ + (coordinator_ ? coordinator_->repairs() : 0);
+  outcome_.resizes = earlier_resizes_ + (coordinator_ ? coordinator_->resizes() : 0);
   outcome_.applied = std::ssize(committed_);
   return std::move(outcome_);
 }
@@ -82,24 +84,28 @@ void Simulation::wake_up(WorkerId id, std::uint64_t doing, const std::function<v
 // ---- the coordinator ----------------------------------------------------------------------------------
 
 void Simulation::report(Worker& worker, CoordinatorEvent event) {
-  worker.up->send([this, event = std::move(event)] { happen(event); });
+  say_to_agent(worker.id, event);
+  worker.up->send([this, term = term_, event = std::move(event)] {
+    if (term == term_) happen(event);
+  });
 }
 
 void Simulation::happen(const CoordinatorEvent& event) {
-  if (end_) return;
-  const Coordinator::State before = coordinator_.state();
-  follow(coordinator_.on(event, queue_.now()));
-  check(before != Coordinator::State::ended || coordinator_.state() == Coordinator::State::ended,
+  if (end_ || !coordinator_) return;
+  const Coordinator::State before = coordinator_->state();
+  follow(coordinator_->on(event, queue_.now()));
+  if (!coordinator_) return;  // it was fenced
+  check(before != Coordinator::State::ended || coordinator_->state() == Coordinator::State::ended,
         "an ended job goes on");
   if (std::holds_alternative<Tick>(event)) {
-    const auto wake = coordinator_.wake();
+    const auto wake = coordinator_->wake();
     check(!wake || *wake > queue_.now(), "a Tick left undone what it was due for");
   }
   schedule_tick();
 }
 
 void Simulation::schedule_tick() {
-  const auto wake = coordinator_.wake();
+  const auto wake = coordinator_ ? coordinator_->wake() : std::nullopt;
   if (!wake || end_) return;
   queue_.at(std::max(*wake, queue_.now()), [this, tick = ++tick_] {
     if (tick == tick_) happen(Tick{});
@@ -107,12 +113,16 @@ void Simulation::schedule_tick() {
 }
 
 void Simulation::follow(const CoordinatorEffects& effects) {
-  for (const CoordinatorEffect& effect : effects) std::visit([this](const auto& one) { do_it(one); }, effect);
+  const std::int64_t term = term_;
+  for (const CoordinatorEffect& effect : effects)
+    if (term == term_) std::visit([this](const auto& one) { do_it(one); }, effect);
 }
 
 void Simulation::do_it(const StartWorker& effect) {
   say(concat("worker ", effect.worker, " is to start"));
-  queue_.after(dice_.between(milliseconds(1), milliseconds(50)), [this, id = effect.worker] { start(id); });
+  queue_.after(dice_.between(milliseconds(1), milliseconds(50)), [this, term = term_, id = effect.worker] {
+    if (term == term_) start(id);
+  });
 }
 
 void Simulation::do_it(const RecordGeneration& effect) {
@@ -123,8 +133,18 @@ void Simulation::do_it(const RecordGeneration& effect) {
                [this, record = effect.record] { write(record); });
 }
 
+/// By the coordinator that wanted it, or, where that has lost its office meanwhile, by a dead one that wakes up
+/// once more: it finds its number taken, or takes it.
+
 void Simulation::write(const Generation& record) {
   const std::int64_t generation = record->generation;
+  if (record->term != term_) {
+    if (dice_.one_in(2) && written_.emplace(generation, record).second) by_the_dead_.insert(generation);
+    return;
+  }
+  const auto there = written_.find(generation);
+  if (there != written_.end() && there->second->term != term_)
+    return happen(RecordWritten{generation, RecordWritten::Result::exists, ""});
   const bool faults = queue_.now().time_since_epoch() < setting_.calm;
   if (faults && setting_.fenced && !fenced_ && dice_.one_in(2)) {
     fenced_ = true;
@@ -143,7 +163,9 @@ template <class Effect>
 void Simulation::tell(const Effect& effect) {
   const auto found = workers_.find(effect.worker);
   if (found == workers_.end()) return;
-  found->second.down->send([this, effect] {
+  found->second.down->send([this, term = term_, effect] {
+    if (term != term_) return;
+    said_by_agent(effect.worker, effect);
     later(effect.worker, Duration(0), 0, [this, effect](Worker& one) { told(one, effect); });
   });
 }
@@ -176,10 +198,13 @@ void Simulation::do_it(const DismissWorker& effect) {
 void Simulation::do_it(const EndWorker& effect) {
   say(concat("worker ", effect.worker, " is ended: ", effect.why));
   const WorkerId id = effect.worker;
-  queue_.after(milliseconds(60), [this, id] { start(id); });
-  queue_.after(milliseconds(60), [this, id] {
+  queue_.after(milliseconds(60), [this, term = term_, id] {
+    if (term != term_) return;
+    start(id);
     Worker& worker = workers_.at(id);
-    worker.down->send([this, &worker] {
+    worker.down->send([this, term, &worker] {
+      if (term != term_) return;
+      worker.known.ending = true;
       if (worker.phase != Phase::gone) kill(worker, "was killed by signal 9 (Killed)", false);
     });
   });
@@ -192,8 +217,74 @@ void Simulation::do_it(const Announce& effect) {
 
 void Simulation::do_it(const EndJob& effect) {
   check(!end_, "a job ends twice");
+  if (effect.fenced && !by_the_dead_.empty()) return crash();
   end_ = effect;
   check_end(effect);
+}
+
+// ---- coordinators that are lost -------------------------------------------------------------------------
+
+/// What its agent remembers of a worker.
+void Simulation::say_to_agent(WorkerId id, const CoordinatorEvent& event) {
+  FoundWorker& known = workers_.at(id).known;
+  if (const auto* ready = std::get_if<WorkerReady>(&event)) {
+    known.ready = true;
+    known.member = ready->member;
+  } else if (const auto* entered = std::get_if<WorkerEntered>(&event)) {
+    known.entered = entered->generation;
+    known.left.reset();
+  } else if (const auto* left = std::get_if<WorkerLeft>(&event)) {
+    known.left = *left;
+    known.told = 0;
+  } else if (std::holds_alternative<WorkerFinished>(event)) {
+    known.finished = true;
+  }
+}
+
+void Simulation::said_by_agent(WorkerId id, const CoordinatorEffect& effect) {
+  FoundWorker& known = workers_.at(id).known;
+  if (const auto* form = std::get_if<FormGeneration>(&effect))
+    known.told = std::max(known.told, form->record->generation);
+  if (const auto* prepare = std::get_if<PrepareGeneration>(&effect))
+    known.told = std::max(known.told, prepare->record->generation);
+  if (std::holds_alternative<StopTraining>(effect)) known.stopping = true;
+  if (std::holds_alternative<DismissWorker>(effect)) known.dismissed = true;
+}
+
+void Simulation::crash() {
+  if (!coordinator_ || end_) return;
+  say(concat("the coordinator of term ", term_, " is lost"));
+  earlier_repairs_ += coordinator_->repairs();
+  earlier_resizes_ += coordinator_->resizes();
+  coordinator_.reset();
+  ++term_;  // nobody listens to what it has sent
+  ++tick_;
+  queue_.after(dice_.between(milliseconds(50), seconds(4)), [this] { take_over(); });
+}
+
+void Simulation::take_over() {
+  CoordinatorOptions options = setting_.job;
+  options.term = term_;
+  options.wish = wish_;
+  options.base_step = dice_.between(std::int64_t{0}, std::ssize(committed_));  // that the journal has
+  std::vector<Generation> records;
+  for (const auto& [number, record] : written_) {
+    records.push_back(record);
+    acknowledged_.insert(number);
+  }
+  std::vector<FoundWorker> found;
+  for (auto& [id, worker] : workers_) {
+    if (worker.phase == Phase::gone && !worker.known.finished) continue;
+    worker.known.member.worker = id;
+    worker.known.gone = worker.phase == Phase::gone;
+    found.push_back(worker.known);
+  }
+  say(concat("the coordinator of term ", term_, " takes over, with ", found.size(), " workers and ",
+             records.size(), " records"));
+  coordinator_.emplace(options);
+  follow(coordinator_->take_over(records, found, queue_.now()));
+  if (coordinator_ && stop_sent_) happen(StopWanted{});
+  schedule_tick();
 }
 
 // ---- faults -------------------------------------------------------------------------------------------
@@ -232,6 +323,7 @@ void Simulation::plan_faults() {
   plan(setting_.resizes, &Simulation::resize);
   plan(setting_.by_hand, &Simulation::start_by_hand);
   plan(setting_.stop ? 1 : 0, &Simulation::stop);
+  plan(setting_.crashes, &Simulation::crash);
 }
 
 void Simulation::strike() {
@@ -274,11 +366,13 @@ void Simulation::reconnect() {
 void Simulation::resize() {
   const std::int64_t ranks = dice_.between(1, setting_.job.max_ranks + 1);
   say(concat("somebody wants ", ranks, " ranks"));
+  if (coordinator_) wish_ = std::clamp(ranks, setting_.job.min_ranks, setting_.job.max_ranks);
   happen(ResizeWanted{ranks});
 }
 
 void Simulation::start_by_hand() {
-  const WorkerId id = dice_.one_in(2) ? coordinator_.admit(queue_.now()) : 1000 + std::ssize(workers_);
+  if (!coordinator_) return;
+  const WorkerId id = dice_.one_in(2) ? coordinator_->admit(queue_.now()) : 1000 + std::ssize(workers_);
   say(concat("worker ", id, " is started by hand"));
   start(id);
   schedule_tick();

@@ -45,6 +45,7 @@ struct Setting {
   std::int64_t resizes = 0;
   std::int64_t by_hand = 0;
   bool stop = false;
+  std::int64_t crashes = 0;      ///< of the coordinator; another takes over
   std::int64_t bad_starts = 0;   ///< one in so many workers dies before it is ready; 0: none
   std::int64_t bad_records = 0;  ///< one in so many attempts to write fails
   bool fenced = false;           ///< another coordinator takes a number at some time
@@ -93,6 +94,8 @@ class Simulation {
     std::string leave;     // after the apply in progress, for this reason
     bool evicted = false;  // EndWorker or DismissWorker was sent
     std::unique_ptr<Link> up, down;
+    FoundWorker known;     // to its agent, which outlives coordinators
+    bool started = false;
   };
   /// The shared part of a step's collectives.
   struct Step {
@@ -157,6 +160,10 @@ class Simulation {
   void later(WorkerId id, Duration after, std::uint64_t doing, std::function<void(Worker&)> what);
   template <class Effect>
   void tell(const Effect& effect);
+  void crash();
+  void take_over();
+  void say_to_agent(WorkerId id, const CoordinatorEvent& event);
+  void said_by_agent(WorkerId id, const CoordinatorEffect& effect);
   void do_it(const StartWorker& effect);
   void do_it(const RecordGeneration& effect);
   void do_it(const FormGeneration& effect);
@@ -192,14 +199,20 @@ class Simulation {
   Setting setting_;
   Queue queue_;
   Dice dice_;
-  Coordinator coordinator_;
+  std::optional<Coordinator> coordinator_;  // none: it has crashed
+  std::int64_t term_ = 1;
   std::map<WorkerId, Worker> workers_;
   std::map<std::int64_t, Plane> planes_;
   std::map<std::int64_t, std::uint64_t> committed_;  // step -> state after it
-  std::map<std::int64_t, Generation> asked_, written_;
+  std::map<std::pair<std::int64_t, std::int64_t>, Generation> asked_;  // by term and number
+  std::map<std::int64_t, Generation> written_;
+  std::set<std::int64_t> by_the_dead_;  // records that a coordinator wrote after another had taken over
+  Coordinator::State state_before_ = Coordinator::State::forming;
+  std::int64_t earlier_repairs_ = 0, earlier_resizes_ = 0;
   std::set<std::int64_t> acknowledged_;  // records that the coordinator knows to be written
   std::optional<EndJob> end_;
   std::uint64_t tick_ = 0;
+  std::int64_t wish_ = 1;
   bool fenced_ = false, stop_sent_ = false;
   std::int64_t deaths_ = 0, early_deaths_ = 0, disturbances_ = 0;
   std::int64_t eager_left_ = 0;

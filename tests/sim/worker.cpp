@@ -1,5 +1,7 @@
 // How a worker behaves, as the real one is to: the data plane with its collectives included. Every wake-up of
 // a worker goes through later(), which holds it back while the worker is frozen and drops it once it is gone.
+#include <utility>
+
 #include "paceline/base/text.hpp"
 #include "simulation.hpp"
 
@@ -44,7 +46,7 @@ Standing Simulation::standing(const Worker& worker) const {
 
 void Simulation::start(WorkerId id) {
   Worker& worker = workers_[id];
-  if (worker.id != 0) return;
+  if (std::exchange(worker.started, true)) return;
   worker.id = id;
   worker.up = std::make_unique<Link>(queue_, dice_);
   worker.down = std::make_unique<Link>(queue_, dice_);
@@ -379,7 +381,9 @@ void Simulation::kill(Worker& worker, const std::string& how, bool with_its_node
 
 void Simulation::lose(Worker& worker, const std::string& how) {
   say(concat("worker ", worker.id, " ", how));
-  worker.up->send([this, id = worker.id, how] { happen(WorkerLost{id, how}); });
+  worker.up->send([this, term = term_, id = worker.id, how] {
+    if (term == term_) happen(WorkerLost{id, how});
+  });
 }
 
 /// The others' collectives can't end any more, which they learn at different times.

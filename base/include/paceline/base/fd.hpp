@@ -40,6 +40,14 @@ class UniqueFd {
 [[nodiscard]] Status write_file_atomically(const std::string& path, std::string_view content,
                                            unsigned mode = 0644);
 
+/// Makes `path` with this content, for the first who asks: written beside it, synced, linked, the folder
+/// synced. already_exists where another content is there. After any other error it may be there or not, and
+/// asking again with the same content tells.
+[[nodiscard]] Status write_file_once(const std::string& path, std::string_view content, unsigned mode = 0644);
+
+/// Brings the names in a folder to its disk.
+[[nodiscard]] Status sync_folder(const std::string& path);
+
 /// Writes all bytes to a blocking descriptor.
 [[nodiscard]] Status write_all(int fd, std::string_view bytes, std::string_view what);
 

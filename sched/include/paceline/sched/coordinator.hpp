@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -96,12 +97,21 @@ struct RecordWritten {
 struct ResizeWanted {
   std::int64_t ranks = 0;
 };
+/// There is room for so many workers from now on.
+struct RoomChanged {
+  std::int64_t workers = 0;
+};
+/// The job is to go on without these, and others are to take their places where there is room.
+struct DrainWanted {
+  std::vector<WorkerId> workers;
+};
 struct StopWanted {};
 /// Nothing but the time, see Coordinator::wake.
 struct Tick {};
 using CoordinatorEvent =
     std::variant<WorkerReady, WorkerLost, WorkerLeft, WorkerEntered, PreparationFailed, StepsCommitted,
-                 WorkerFinished, WorkerFailed, RecordWritten, ResizeWanted, StopWanted, Tick>;
+                 WorkerFinished, WorkerFailed, RecordWritten, ResizeWanted, RoomChanged, DrainWanted, StopWanted,
+                 Tick>;
 
 // ---- what it wants done ----------------------------------------------------------------------------
 
@@ -156,13 +166,29 @@ struct Announce {
 /// It is over; end what is still there.
 struct EndJob {
   std::string status;          ///< completed, stopped, failed
-  std::optional<WorkerId> by;  ///< the worker whose fault it is
-  std::string why;
+  std::optional<WorkerId> by{};  ///< the worker whose fault it is
+  std::string why{};
+  bool fenced = false;  ///< only this coordinator ends: another is in charge of the job, and nobody is to be told
 };
 using CoordinatorEffect =
     std::variant<StartWorker, RecordGeneration, FormGeneration, PrepareGeneration, AbandonGeneration,
                  LeaveGeneration, StopTraining, DismissWorker, EndWorker, Announce, EndJob>;
 using CoordinatorEffects = std::vector<CoordinatorEffect>;
+
+/// A worker as its agent describes it to a coordinator that succeeds another.
+struct FoundWorker {
+  GenerationMember member;
+  bool ready = false;
+  std::int64_t told = 0;           ///< the highest generation that it was told to form or prepare since `left`
+  std::int64_t entered = 0;        ///< the highest that it said it is in
+  std::optional<WorkerLeft> left;  ///< where that, and not that it entered one, is the last that it said
+  bool stopping = false;           ///< it was told to stop
+  bool dismissed = false;
+  bool ending = false;  ///< its process is being ended
+  bool finished = false;
+  bool gone = false;                  ///< and has exited since
+  std::optional<std::string> failed;  ///< its own words
+};
 
 struct CoordinatorLimits {
   Duration ready = std::chrono::seconds(120);  ///< from a worker's start to WorkerReady
@@ -190,6 +216,7 @@ struct CoordinatorOptions {
   std::int64_t min_ranks = 1;
   std::int64_t max_ranks = 1;
   std::int64_t wish = 1;  ///< ranks that the job would like to have, within the two
+  std::int64_t room = std::numeric_limits<std::int64_t>::max();  ///< for workers, until RoomChanged
   CoordinatorLimits limits;
 };
 
@@ -215,6 +242,10 @@ class Coordinator {
 
   /// The first effects: workers to start.
   [[nodiscard]] CoordinatorEffects begin(Instant now);
+  /// In place of begin(): goes on with a job whose coordinator was lost. `records` are all that were ever
+  /// made, by number; `workers` all that there are. Training is not disturbed where nothing else was lost.
+  [[nodiscard]] CoordinatorEffects take_over(const std::vector<Generation>& records,
+                                             const std::vector<FoundWorker>& workers, Instant now);
   [[nodiscard]] CoordinatorEffects on(const CoordinatorEvent& event, Instant now);
   /// A worker that somebody else started, by hand: its name. It is waited for like one of StartWorker.
   [[nodiscard]] WorkerId admit(Instant now);
@@ -224,6 +255,10 @@ class Coordinator {
   [[nodiscard]] State state() const noexcept { return state_; }
   /// What is trained in; nothing before the first.
   [[nodiscard]] const Generation& generation() const noexcept { return current_.record; }
+  /// For people.
+  [[nodiscard]] std::string state_name() const;
+  /// What a worker is at, for people; "gone" where it is unknown.
+  [[nodiscard]] std::string describe(WorkerId id) const;
   [[nodiscard]] std::int64_t wish() const noexcept { return options_.wish; }
   [[nodiscard]] std::int64_t repairs() const noexcept { return repairs_; }
   [[nodiscard]] std::int64_t resizes() const noexcept { return resizes_; }
@@ -250,6 +285,7 @@ class Coordinator {
     bool trained = false;             // has entered a generation
     bool receives = false;            // the state, in the generation that it is told to form
     bool shed = false;                // told to prepare a generation that goes on without it
+    bool draining = false;            // to be replaced, or done without
   };
   using Workers = std::map<WorkerId, Worker>;
 
@@ -276,8 +312,16 @@ class Coordinator {
   void handle(const WorkerFailed& event);
   void handle(const RecordWritten& event);
   void handle(const ResizeWanted& event);
+  void handle(const RoomChanged& event);
+  void handle(const DrainWanted& event);
   void handle(const StopWanted& event);
   void handle(const Tick& event);
+
+  // taking over
+  void find(const FoundWorker& found);
+  void find_generation(const std::vector<Generation>& records);
+  void sort_out_members();
+  void sort_out_others();
 
   void advance();
   void start_missing();
@@ -312,6 +356,8 @@ class Coordinator {
   void end_job(const std::string& status, std::optional<WorkerId> by, const std::string& why);
   [[nodiscard]] std::int64_t number(Stage stage) const;
   [[nodiscard]] std::int64_t live() const;
+  [[nodiscard]] std::int64_t wanted() const;
+  [[nodiscard]] std::int64_t draining_members() const;
   [[nodiscard]] std::vector<WorkerId> joiners() const;
   [[nodiscard]] bool is_to_change_size() const;
   [[nodiscard]] Instant prepare_at() const;
@@ -327,6 +373,7 @@ class Coordinator {
   Workers workers_;
   std::array<std::int64_t, stages> numbers_{};        // of workers in each stage
   std::int64_t survivors_ = 0;                        // workers that have left with the whole state
+  std::set<WorkerId> draining_;                       // that are still there
   std::set<std::pair<Instant, WorkerId>> deadlines_;  // of all workers
   WorkerId last_worker_;
   std::int64_t last_generation_;  // highest number taken, whether written yet or not

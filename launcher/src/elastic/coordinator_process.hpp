@@ -1,0 +1,120 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent.hpp"
+#include "elastic/launch_facts.hpp"
+#include "elastic/roster.hpp"
+#include "paceline/control/server.hpp"
+#include "paceline/sched/coordinator.hpp"
+#include "run_record.hpp"
+
+namespace paceline {
+
+/// A coordinator around sched/Coordinator: turns what agents say into events, and effects into messages,
+/// records and lines of the journal. Has no workers of its own. One thread, one poll loop.
+class CoordinatorProcess {
+ public:
+  struct Options {
+    std::string run_dir;
+    std::int64_t term = 1;
+    std::string node;  ///< this machine's, for people
+    std::string host{};  ///< where it listens
+  };
+  /// From taking the term to the job's end, or to the end of this coordinator's part in it.
+  [[nodiscard]] static Status run(const Options& options);
+
+ private:
+  struct Worker {
+    std::int64_t pid = 0;
+    std::string ended_because;
+    std::deque<std::string> last_words;  // of one that said that it failed
+    bool finished = false;
+  };
+
+  CoordinatorProcess(Options options, LaunchFacts facts, Job job, std::unique_ptr<control::Server> server,
+                     RunRecord record, std::string consumed_key, const StepPlan& plan);
+
+  [[nodiscard]] Status loop();
+  void poll_once();
+  void part();
+
+  // agents
+  void heard(control::StreamId stream, const control::FromAgent& message);
+  void register_agent(control::StreamId stream, const control::FromAgent& message);
+  void refuse(control::StreamId stream, const std::string& why);
+  void send(Roster::Agent& agent, control::ToAgent message);
+  void send_all(const control::ToAgent& message);
+  void drop_silent_agents();
+  void drop_agent(const std::string& name, const std::string& why);
+  void beat();
+  void room_changed();
+  void begin_when_all_are_there();
+
+  // what they say
+  void started(const std::string& agent, const control::WorkerStarted& message);
+  void said(const std::string& agent, const control::WorkerSaid& message);
+  void gone(const std::string& agent, const control::WorkerGone& message);
+  void handle(WorkerId id, const WorkerMessage& message, const control::WorkerSaid& said);
+  void end_with(WorkerId id, const std::string& why);
+  void acknowledge_steps();
+  void write_down(const Status& written);
+  void fail(const std::string& why);
+
+  // effects
+  void feed(const CoordinatorEvent& event);
+  void carry_out(CoordinatorEffects effects);
+  void carry_out(const StartWorker& effect);
+  void carry_out(const RecordGeneration& effect);
+  void carry_out(const FormGeneration& effect);
+  void carry_out(const PrepareGeneration& effect);
+  void carry_out(const AbandonGeneration& effect);
+  void carry_out(const LeaveGeneration& effect);
+  void carry_out(const StopTraining& effect);
+  void carry_out(const DismissWorker& effect);
+  void carry_out(const EndWorker& effect);
+  void carry_out(const Announce& effect);
+  void carry_out(const EndJob& effect);
+  void tell(WorkerId id, const WorkerMessage& message);
+  void tell_form(WorkerId id, const Generation& record, bool background);
+  void notice(bool warning, const std::string& text);
+  void show(const std::string& message);
+  void end_job(const std::string& warning);
+
+  // what people ask
+  void answer(control::QuestionId question, const control::Request& request);
+  [[nodiscard]] control::Answer answer_to(const control::Request& request);
+  [[nodiscard]] control::Answer resize(std::int64_t ranks);
+  [[nodiscard]] control::Answer drain(const std::string& node);
+  [[nodiscard]] std::string status_json();
+
+  // names
+  [[nodiscard]] std::int64_t rank_of(WorkerId id) const;
+  [[nodiscard]] std::string name_of(WorkerId id) const;
+  [[nodiscard]] std::string where_in_job() const { return describe_place(outcome_.progress); }
+
+  Options options_;
+  LaunchFacts facts_;
+  Job job_;
+  SteadyClock clock_;
+  std::unique_ptr<control::Server> server_;
+  RunRecord record_;
+  std::string consumed_key_;
+  StepPlan plan_;
+  std::optional<Coordinator> coordinator_;  // nothing until all agents are there, or waited for long enough
+  Roster roster_;
+  std::map<WorkerId, Worker> workers_;
+  std::vector<CoordinatorEvent> events_;  // that wait: for the effects in hand, or for the coordinator
+  bool ended_ = false, fenced_ = false;
+  Instant began_at_{}, beat_at_{}, acknowledged_at_{}, alone_since_{};
+  std::int64_t acknowledged_ = 0;
+  std::optional<std::int64_t> finished_rank_;  // whose figures the outcome has
+  Outcome outcome_;
+};
+
+}  // namespace paceline

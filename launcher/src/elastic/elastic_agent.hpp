@@ -1,0 +1,84 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent.hpp"
+#include "elastic/coordinator_link.hpp"
+#include "launch.hpp"
+#include "worker_process.hpp"
+
+namespace paceline {
+
+/// The agent of some workers of a job whose ranks may be lost and replaced while it trains: starts and ends
+/// workers as the coordinator says, and carries what they and the coordinator have to say to each other.
+/// Decides nothing about the job. One thread, one poll loop. No worker outlives it.
+class ElasticAgent {
+ public:
+  /// Nothing is owned; all outlive it.
+  /// `on_first_step` is called once, when a step was committed, which takes every rank.
+  ElasticAgent(const LaunchRequest& request, const Team& team, const AgentName& name, StopSignals& signals,
+               Display& display, std::function<void()> on_first_step = {});
+  ~ElasticAgent();
+  ElasticAgent(const ElasticAgent&) = delete;
+  ElasticAgent& operator=(const ElasticAgent&) = delete;
+
+  /// Until the job has ended.
+  [[nodiscard]] Outcome run();
+
+ private:
+  struct Worker {
+    std::size_t slot = 0;
+    WorkerProcess process;
+    StartMessage start;
+    bool greeted = false;
+    bool expected_to_go = false;  ///< dismissed, finished or ended
+    std::string ended_because{};  ///< it was killed for this
+    std::optional<Instant> closed_at{};  ///< it is to be gone soon after
+    // What another coordinator would have to know of it.
+    std::int64_t told_generation = 0;
+    bool told_stop = false, dismissed = false;
+    std::string ready{}, standing{}, eval{}, last{};
+    std::deque<std::pair<std::int64_t, std::string>> steps{};  ///< by their last step; not in the journal yet
+  };
+
+  void poll_once();
+  void obey_signals();
+  void end_loiterers();
+  void beat();
+  void obey(const control::ToAgent& message);
+  void start(const control::StartWorker& order);
+  void tell(const control::TellWorker& order);
+  void end_with(std::int64_t id, const std::string& why);
+  void distrust(std::int64_t id, const std::string& why);
+  void acknowledge(std::int64_t step);
+  void finish(const control::JobEnded& ended);
+  [[nodiscard]] Result<Worker> start_worker(std::int64_t id, std::size_t slot);
+  [[nodiscard]] control::Register introduce() const;
+  [[nodiscard]] control::WorkerReport report_of(std::int64_t id, const Worker& worker) const;
+
+  void receive(std::int64_t id);
+  void handle(std::int64_t id, const WorkerMessage& message);
+  void reap(std::int64_t id);
+  void forget_all_workers();
+  [[nodiscard]] std::string name_of(std::int64_t id, const Worker& worker) const;
+
+  const LaunchRequest& request_;
+  const Team& team_;
+  StopSignals& signals_;
+  Display& display_;
+  std::function<void()> on_first_step_;
+  SteadyClock clock_;
+  CoordinatorLink link_;
+  std::map<std::int64_t, Worker> workers_;
+  std::string consumed_key_;
+  Instant beat_at_{};
+  bool ended_ = false;
+  Outcome outcome_;
+};
+
+}  // namespace paceline

@@ -1,0 +1,50 @@
+#include "elastic/launch_facts.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "paceline/base/fd.hpp"
+#include "paceline/base/text.hpp"
+
+namespace paceline {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string path_of(const std::string& run_dir) {
+  return run_dir + "/launch.json";
+}
+
+}  // namespace
+
+Status write_launch_facts(const std::string& run_dir, const LaunchFacts& facts) {
+  const Json json = {{"agents", facts.agents},
+                     {"ranks", facts.ranks},
+                     {"min_ranks", facts.min_ranks},
+                     {"max_ranks", facts.max_ranks},
+                     {"host", facts.host},
+                     {"ports", {facts.ports.first, facts.ports.last}}};
+  return write_file_atomically(path_of(run_dir), json.dump(2) + "\n");
+}
+
+Result<LaunchFacts> read_launch_facts(const std::string& run_dir) {
+  PACELINE_ASSIGN(const std::string text, read_file(path_of(run_dir)));
+  const Json json = Json::parse(text, nullptr, false);
+  LaunchFacts facts;
+  try {
+    facts.agents = json.at("agents").get<std::int64_t>();
+    facts.ranks = json.at("ranks").get<std::int64_t>();
+    facts.min_ranks = json.at("min_ranks").get<std::int64_t>();
+    facts.max_ranks = json.at("max_ranks").get<std::int64_t>();
+    facts.host = json.at("host").get<std::string>();
+    facts.ports.first = json.at("ports").at(0).get<std::uint16_t>();
+    facts.ports.last = json.at("ports").at(1).get<std::uint16_t>();
+  } catch (const Json::exception& problem) {
+    return Error{ErrorCode::corrupt,
+                 concat(shown(path_of(run_dir)), " is not what a launch writes (", problem.what(), ")")};
+  }
+  if (facts.min_ranks < 1 || facts.min_ranks > facts.ranks || facts.ranks > facts.max_ranks)
+    return Error{ErrorCode::corrupt, concat(shown(path_of(run_dir)), ": its ranks contradict each other")};
+  return facts;
+}
+
+}  // namespace paceline
