@@ -98,7 +98,8 @@ WorkerId Coordinator::admit(Instant now) {
 }
 
 void Coordinator::start_missing() {
-  if (start_no_more_ || stop_at_ || state_ == State::finishing) return;
+  if (stop_at_ || state_ == State::finishing || (start_at_ && now_ < *start_at_)) return;
+  start_at_.reset();
   for (std::int64_t missing = options_.wish - live(); missing > 0; --missing) want(StartWorker{admit(now_)});
 }
 
@@ -152,10 +153,8 @@ void Coordinator::handle(const WorkerReady& event) {
 
 void Coordinator::try_to_form() {
   if (writing_ != nullptr) return;
-  // Where no more are started, the job begins with those who come.
-  const bool enough = start_no_more_
-                          ? number(Stage::starting) == 0 && number(Stage::waiting) >= options_.min_ranks
-                          : number(Stage::waiting) >= options_.wish;
+  // Where no more are started, the job begins with those who have come.
+  const bool enough = number(Stage::waiting) >= (start_no_more() ? options_.min_ranks : options_.wish);
   if (!enough) return;
   GenerationRecord first;
   first.base_step = applied_;
@@ -265,7 +264,7 @@ void Coordinator::handle(const WorkerEntered& event) {
   if (!current_.is(event.generation) || !current_.has(id) || worker.stage != Stage::entering) return;
   worker.trained = true;
   set_stage(id, worker, Stage::training);
-  start_failures_ = 0;
+  start_without_pause();
   if (number(Stage::entering) == 0) entered_ = true;
 }
 
@@ -301,12 +300,28 @@ void Coordinator::handle(const WorkerLost& event) {
 
 /// A worker was lost that had not trained yet.
 void Coordinator::start_failed(const std::string& how) {
-  if (++start_failures_ < options_.limits.start_failures) return;
+  const CoordinatorLimits& limits = options_.limits;
+  if (++start_failures_ < limits.start_failures) return;
   const std::string text =
       concat(start_failures_, " workers in a row were lost before they could train; the last ", how);
   if (current_.record == nullptr && live() < options_.min_ranks) return end_job("failed", {}, text);
-  if (!start_no_more_) want(Announce{Announce::Kind::warning, concat(text, "; no more are started")});
-  start_no_more_ = true;
+  if (start_at_) return;  // one more of those that were started before the pause
+  start_pause_ = start_pause_ == Duration::zero() ? limits.start_again
+                                                  : std::min(2 * start_pause_, limits.start_again_most);
+  start_at_ = now_ + start_pause_;
+  want(Announce{Announce::Kind::warning,
+                concat(text, "; no more are started for ", to_seconds(start_pause_), " s")});
+}
+
+void Coordinator::start_without_pause() {
+  start_failures_ = 0;
+  start_pause_ = {};
+  start_at_.reset();
+}
+
+/// Those who are there are all that there will be for a while.
+bool Coordinator::start_no_more() const {
+  return start_at_ && number(Stage::starting) == 0;
 }
 
 void Coordinator::handle(const WorkerLeft& event) {
@@ -446,6 +461,7 @@ std::optional<Instant> Coordinator::wake() const {
   std::optional<Instant> first;
   const auto consider = [&first](Instant at) { first = first ? std::min(*first, at) : at; };
   if (!deadlines_.empty()) consider(deadlines_.begin()->first);
+  if (start_at_ && !stop_at_ && state_ != State::finishing) consider(*start_at_);
   if (write_again_ && state_ != State::finishing) consider(*write_again_);
   if (state_ == State::running && is_to_change_size()) consider(prepare_at());
   if (state_ == State::preparing) consider(prepare_until_);

@@ -176,8 +176,12 @@ struct CoordinatorLimits {
   Duration prepare_again = std::chrono::seconds(10);  ///< from giving a planned generation up to the next
   Duration record_again = std::chrono::seconds(1);    ///< between attempts to write a record
   Duration record = std::chrono::seconds(60);         ///< from the first attempt to giving up
-  int start_failures = 3;  ///< workers lost in a row before they could train; then no more are started
-  int redone = 3;          ///< times that a step is done again; then it is the step's fault (P11)
+  int start_failures = 3;  ///< workers lost in a row before they could train; then no more for a while
+  /// That while. Twice as long each time that those who are started after it are lost as well, up to the
+  /// most.
+  Duration start_again = std::chrono::seconds(10);
+  Duration start_again_most = std::chrono::minutes(5);
+  int redone = 3;  ///< times that a step is done again; then it is the step's fault (P11)
   int not_entered =
       10;  ///< generations in a row in which nobody could begin to train; then it is the network's
 };
@@ -282,6 +286,8 @@ class Coordinator {
   void advance();
   void start_missing();
   void start_failed(const std::string& how);
+  void start_without_pause();
+  [[nodiscard]] bool start_no_more() const;
   void try_to_form();
   void try_to_prepare();
   void try_to_settle();
@@ -345,7 +351,8 @@ class Coordinator {
   std::int64_t tried_base_ = -1;      // of the last repair
   int redone_ = 0, not_entered_ = 0;  // repairs in a row at that base
   int start_failures_ = 0;
-  bool start_no_more_ = false;
+  Duration start_pause_{};           // the last, or none since somebody has begun to train
+  std::optional<Instant> start_at_;  // none are started before
   std::optional<Instant> stop_at_, finish_at_;
   std::int64_t repairs_ = 0, resizes_ = 0;
 };
