@@ -32,7 +32,8 @@ CoordinatorEffects Coordinator::begin(Instant now) {
 CoordinatorEffects Coordinator::on(const CoordinatorEvent& event, Instant now) {
   now_ = now;
   if (state_ != State::ended) std::visit([this](const auto& one) { handle(one); }, event);
-  if (state_ != State::ended) advance();
+  // Nothing follows from a heartbeat by itself, and there are very many.
+  if (state_ != State::ended && !std::holds_alternative<WorkerHeartbeat>(event)) advance();
   return std::exchange(effects_, {});
 }
 
@@ -281,21 +282,25 @@ void Coordinator::handle(const WorkerLost& event) {
   forget(found);
   if (worker.stage == Stage::exiting || worker.stage == Stage::ending || state_ == State::finishing) return;
   if (!worker.trained) start_failed(event.how);
-  const std::string what = concat("worker ", event.worker, " ", event.how);
+  missed(event.worker, worker.stage, concat("worker ", event.worker, " ", event.how));
+}
+
+/// What it means for the others that a worker is lost or evicted which was in this stage.
+void Coordinator::missed(WorkerId id, Stage stage, const std::string& what) {
   if (state_ == State::repairing && reason_is_hearsay_) {  // what the others only saw the effects of
     repair_reason_ = what;
     reason_is_hearsay_ = false;
   }
   if (state_ == State::ended || state_ == State::repairing || state_ == State::forming) return;
-  if (worker.stage == Stage::waiting || worker.stage == Stage::starting || worker.stage == Stage::left)
+  if (stage == Stage::waiting || stage == Stage::starting || stage == Stage::left)
     return;  // a record that has it is looked at once it is written
-  if (current_.has(event.worker)) {
+  if (current_.has(id)) {
     // One that the prepared generation goes on without exits by itself when the ranks have changed to it. If
     // they have not, and it has died, the others can't go on, and say so.
-    if (state_ == State::preparing && !next_.has(event.worker)) return;
+    if (state_ == State::preparing && !next_.has(id)) return;
     return begin_repair(what);
   }
-  if (state_ == State::preparing && next_.has(event.worker)) give_up_next(what);
+  if (state_ == State::preparing && next_.has(id)) give_up_next(what);
 }
 
 /// A worker was lost that had not trained yet.
@@ -444,6 +449,8 @@ void Coordinator::handle(const Tick&) {
   }
   if (!repair.empty() && state_ == State::running) begin_repair(repair);
   if (state_ == State::ended) return;
+  if (is_to_look() && now_ >= *look_at_) look_after_workers();
+  if (state_ == State::ended) return;
   if (write_again_ && now_ >= *write_again_ && state_ != State::finishing) record_again();
   if (state_ == State::preparing && now_ >= prepare_until_)
     give_up_next(concat("not all were ready within ", to_seconds(options_.limits.enter), " s"));
@@ -462,6 +469,7 @@ std::optional<Instant> Coordinator::wake() const {
   const auto consider = [&first](Instant at) { first = first ? std::min(*first, at) : at; };
   if (!deadlines_.empty()) consider(deadlines_.begin()->first);
   if (start_at_ && !stop_at_ && state_ != State::finishing) consider(*start_at_);
+  if (is_to_look()) consider(*look_at_);
   if (write_again_ && state_ != State::finishing) consider(*write_again_);
   if (state_ == State::running && is_to_change_size()) consider(prepare_at());
   if (state_ == State::preparing) consider(prepare_until_);

@@ -377,6 +377,13 @@ std::string found_out(Bug bug) {
     Setting setting = Setting::random(seed);
     setting.bug = bug;
     setting.resizes = setting.eager_kills = 8;
+    if (bug == Bug::breaks_its_promise) {  // a matter of the moment between a vote and its result
+      setting.job.wish = setting.job.max_ranks = 12;
+      setting.compute = milliseconds(5);
+      setting.steps = 400;
+      setting.resizes = setting.eager_kills = 40;
+      setting.eager_chances = 10;
+    }
     const Outcome outcome = Simulation(setting).run();
     if (outcome.violation.empty()) continue;
     std::cout << "seed " << seed << ", " << outcome.violation << "\n";
