@@ -1,5 +1,6 @@
 """Ranks that die, all kinds of ways, in real training: it goes on, and no sample is lost or used twice."""
 
+import functools
 import json
 import os
 import pathlib
@@ -14,19 +15,11 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import training_test as small
+import waiting
 
 # No test waits longer for anything; each thing takes far less, also on a busy machine.
 LIMIT_S = 120
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.005)
-    raise AssertionError(f"waited {LIMIT_S} s for {what}")
+wait_for = functools.partial(waiting.wait_for, limit_s=LIMIT_S)
 
 
 class Run:
