@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <string_view>
 
 #include "generation_file.hpp"
 #include "paceline/base/text.hpp"
@@ -26,6 +28,19 @@ CoordinatorOptions coordinator_options(const LaunchRequest& request) {
   options.max_ranks = std::max(request.ranks, request.job.ranks.max);
   options.min_ranks = std::min(request.ranks, request.job.ranks.min);
   return options;
+}
+
+WorkerHeartbeat heartbeat_of(WorkerId id, const HeartbeatMessage& message) {
+  static const std::map<std::string_view, WorkPhase> phases = {{"data", WorkPhase::data},
+                                                               {"compute", WorkPhase::compute},
+                                                               {"evaluate", WorkPhase::evaluate},
+                                                               {"reduce", WorkPhase::waits},
+                                                               {"commit", WorkPhase::waits}};
+  const auto phase = phases.find(message.phase);
+  constexpr double most_seconds = 1e9;  // what a clock can hold; also where it is no number
+  const double seconds = message.seconds >= 0 ? std::min(message.seconds, most_seconds) : 0;
+  return {id, message.step, phase == phases.end() ? WorkPhase::other : phase->second,
+          std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds))};
 }
 
 }  // namespace
@@ -144,6 +159,8 @@ void ElasticJob::handle(WorkerId id, const WorkerMessage& message) {
   }
   if (std::holds_alternative<ReadyMessage>(message)) {
     feed(WorkerReady{{id, node_of(worker.slot), team_.listener->host, team_.listener->port}});
+  } else if (const auto* heartbeat = std::get_if<HeartbeatMessage>(&message)) {
+    feed(heartbeat_of(id, *heartbeat));
   } else if (const auto* entered = std::get_if<EnteredMessage>(&message)) {
     feed(WorkerEntered{id, entered->generation});
   } else if (const auto* unprepared = std::get_if<UnpreparedMessage>(&message)) {
