@@ -58,4 +58,12 @@ Status write_file_atomically(const std::string& path, std::string_view content, 
   return written;
 }
 
+Status sync_folder(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return system_error(concat("cannot open ", path));
+  // Some filesystems can't sync a folder and say EINVAL; there its entries need none.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) return system_error(concat("cannot sync ", path));
+  return {};
+}
+
 }  // namespace paceline

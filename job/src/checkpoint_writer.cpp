@@ -20,14 +20,6 @@
 namespace paceline {
 namespace {
 
-Status sync_folder(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid()) return system_error(concat("cannot open ", shown(path)));
-  // Some filesystems can't sync a folder and say EINVAL; there its entries need none.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL) return system_error(concat("cannot sync ", shown(path)));
-  return {};
-}
-
 Status make_folder(const std::string& path) {
   if (::mkdir(path.c_str(), 0777) == 0 || errno == EEXIST) return {};
   return system_error(concat("cannot create ", shown(path)));

@@ -1,6 +1,5 @@
 #include "generation_file.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,26 +10,6 @@
 #include "paceline/base/text.hpp"
 
 namespace paceline {
-namespace {
-
-/// A file of this content, on the disk.
-Status write_synced(const std::string& path, const std::string& content) {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.valid()) return system_error(concat("cannot create ", path));
-  PACELINE_TRY(write_all(fd.get(), content, path));
-  if (::fsync(fd.get()) != 0) return system_error(concat("cannot write ", path, " to its disk"));
-  return {};
-}
-
-Status sync_folder(const std::string& folder) {
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid() || ::fsync(fd.get()) != 0)
-    return system_error(concat("cannot write ", folder, " to its disk"));
-  return {};
-}
-
-}  // namespace
-
 std::string generation_json(const GenerationRecord& record) {
   nlohmann::ordered_json members = nlohmann::ordered_json::array();
   for (const GenerationMember& member : record.members)
@@ -55,7 +34,7 @@ RecordWritten write_generation(const std::string& run_dir, const GenerationRecor
   };
   if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST)
     return failed(system_error(concat("cannot make ", folder)).message);
-  if (const Status written = write_synced(beside, content); !written.ok())
+  if (const Status written = write_file_atomically(beside, content); !written.ok())
     return failed(written.error().message);
   if (::link(beside.c_str(), path.c_str()) != 0) {
     const std::string why = system_error(concat("cannot link ", path)).message;

@@ -40,6 +40,9 @@ class UniqueFd {
 [[nodiscard]] Status write_file_atomically(const std::string& path, std::string_view content,
                                            unsigned mode = 0644);
 
+/// What was made, renamed or removed in the folder is so on its disk.
+[[nodiscard]] Status sync_folder(const std::string& path);
+
 /// Writes all bytes to a blocking descriptor.
 [[nodiscard]] Status write_all(int fd, std::string_view bytes, std::string_view what);
 
