@@ -224,7 +224,6 @@ void ElasticJob::reap(WorkerId id) {
                                .node = node_of(worker.slot),
                                .sentence = concat(name_of(id, worker), " ", how, where_in_job()),
                                .last_words = worker.process.output().last_words()};
-    outcome_.failure = report;  // should it be the end of the job
     display_.warning(failure_text(report, log_of(id)));
   }
   workers_.erase(id);
