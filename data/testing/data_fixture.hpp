@@ -16,27 +16,11 @@
 #include "paceline/base/text.hpp"
 #include "paceline/data/import.hpp"
 #include "shard_builder.hpp"
+#include "support/temporary_folder.hpp"
 
-/// What the tests of data/ share: a folder that disappears, and IDX files and datasets whose every byte is
+/// What the tests of data/ share: IDX files and datasets whose every byte is
 /// known in closed form.
 namespace paceline::data_testing {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string path = (std::filesystem::temp_directory_path() / "paceline-data-XXXXXX").string();
-    path_ = ::mkdtemp(path.data()) == nullptr ? std::string() : path;
-    EXPECT_FALSE(path_.empty()) << "cannot make a temporary folder";
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] std::string operator/(const std::string& name) const { return concat(path_, "/", name); }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 inline constexpr std::int64_t image_bytes = 28 * 28;
 

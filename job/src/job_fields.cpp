@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 
 #include "paceline/base/text.hpp"
 
@@ -27,10 +28,8 @@ constexpr OnlyWith step = {"schedule.kind", "step"};
 constexpr NumberLimits positive = {.least_is_open = true};
 constexpr NumberLimits below_one = {.greatest = 1, .greatest_is_open = true};
 
-std::vector<Field> make_fields() {
+std::vector<Field> data_fields() {
   return {
-      {"name", [](Job& j) -> Slot { return &j.name; }, FolderName{},
-       "what the job is called; its runs go to `runs/<name>/`", "fashion-mnist"},
       {"data.train", [](Job& j) -> Slot { return &j.data.train; }, AnyValue{},
        "folder of the dataset to train on", "datasets/fashion-mnist/train"},
       {"data.eval", [](Job& j) -> Slot { return &j.data.eval; }, AnyValue{},
@@ -51,6 +50,11 @@ std::vector<Field> make_fields() {
        "threads of one rank's loader, which read, check, decode and augment"},
       {"data.read_timeout_s", [](Job& j) -> Slot { return &j.data.read_timeout_s; }, positive,
        "seconds after which a read that has not returned ends the job"},
+  };
+}
+
+std::vector<Field> augment_fields() {
+  return {
       {"augment.crop", [](Job& j) -> Slot { return &j.augment.crop; }, IntegerLimits{0, 16384},
        "side of the square that training cuts out of an image at random, and evaluation from its centre; 0: "
        "all of it"},
@@ -58,11 +62,21 @@ std::vector<Field> make_fields() {
        "pixels of black border around an image before training cuts"},
       {"augment.flip", [](Job& j) -> Slot { return &j.augment.flip; }, AnyValue{},
        "training mirrors every second image, at random"},
+  };
+}
+
+std::vector<Field> model_fields() {
+  return {
       {"task", [](Job& j) -> Slot { return &j.task; }, Choices{tasks}, "what is learned"},
       {"model.kind", [](Job& j) -> Slot { return &j.model.kind; }, Choices{model_kinds},
        "a model that comes with Paceline; other keys of the map are its options"},
       {"model.plugin", [](Job& j) -> Slot { return &j.model.plugin; }, AnyValue{},
        "or a shared library with a model of your own; other keys of the map are its options"},
+  };
+}
+
+std::vector<Field> optimizer_fields() {
+  return {
       {"optimizer.kind", [](Job& j) -> Slot { return &j.optimizer.kind; }, Choices{optimizer_kinds},
        "the update rule"},
       {"optimizer.learning_rate", [](Job& j) -> Slot { return &j.optimizer.learning_rate; }, positive,
@@ -83,6 +97,11 @@ std::vector<Field> make_fields() {
        "keeps the division away from zero", "", adamw},
       {"optimizer.clip_norm", [](Job& j) -> Slot { return &j.optimizer.clip_norm; }, NumberLimits{},
        "a gradient of a larger norm, over all parameters, is scaled down to it; 0: never"},
+  };
+}
+
+std::vector<Field> schedule_fields() {
+  return {
       {"schedule.kind", [](Job& j) -> Slot { return &j.schedule.kind; }, Choices{schedule_kinds},
        "how the learning rate changes over the job"},
       {"schedule.warmup_epochs", [](Job& j) -> Slot { return &j.schedule.warmup_epochs; }, NumberLimits{},
@@ -95,6 +114,11 @@ std::vector<Field> make_fields() {
        IntegerLimits{1, most_epochs}, "epochs after which the rate is multiplied by `gamma`", "", step},
       {"schedule.gamma", [](Job& j) -> Slot { return &j.schedule.gamma; },
        NumberLimits{.greatest = 1, .least_is_open = true}, "that factor", "", step},
+  };
+}
+
+std::vector<Field> batch_fields() {
+  return {
       {"batch.global", [](Job& j) -> Slot { return &j.batch.global; }, IntegerLimits{1, most_samples},
        "samples per step over all ranks", "256"},
       {"batch.micro", [](Job& j) -> Slot { return &j.batch.micro; }, IntegerLimits{0, most_samples},
@@ -102,6 +126,11 @@ std::vector<Field> make_fields() {
        "`reproducible`"},
       {"batch.grain", [](Job& j) -> Slot { return &j.batch.grain; }, IntegerLimits{0, most_samples},
        "samples in the smallest unit of work that moves between ranks; 0: chosen, and 32 if `reproducible`"},
+  };
+}
+
+std::vector<Field> run_fields() {
+  return {
       {"epochs", [](Job& j) -> Slot { return &j.epochs; }, IntegerLimits{1, most_epochs},
        "how often every sample is used", "5"},
       {"steps", [](Job& j) -> Slot { return &j.steps; }, IntegerLimits{0, most_steps},
@@ -119,6 +148,18 @@ std::vector<Field> make_fields() {
       {"reproducible", [](Job& j) -> Slot { return &j.reproducible; }, AnyValue{},
        "the same weights, bit for bit, on any number of ranks; slower (docs/reproducible.md)"},
   };
+}
+
+/// In the order in which the reference page has them.
+std::vector<Field> make_fields() {
+  std::vector<Field> fields = {
+      {"name", [](Job& j) -> Slot { return &j.name; }, FolderName{},
+       "what the job is called; its runs go to `runs/<name>/`", "fashion-mnist"},
+  };
+  for (auto section : {data_fields, augment_fields, model_fields, optimizer_fields, schedule_fields,
+                       batch_fields, run_fields})
+    std::ranges::move(section(), std::back_inserter(fields));
+  return fields;
 }
 
 std::string number_text(double value) {

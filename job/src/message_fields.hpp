@@ -109,6 +109,19 @@ struct MessageFields<EnteredMessage> {
 };
 
 template <>
+struct MessageFields<HeartbeatMessage> {
+  static constexpr std::string_view type = "heartbeat";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("step", m.step, 0, most_integer);
+    a.choice("phase", m.phase,
+             {"loading", "idle", "connect", "transfer", "data", "compute", "reduce", "commit", "evaluate",
+              "save"});
+    a.field("seconds", m.seconds);
+  }
+};
+
+template <>
 struct MessageFields<UnpreparedMessage> {
   static constexpr std::string_view type = "unprepared";
   template <class Archive, class Message>

@@ -161,8 +161,9 @@ void Agent::handle(std::size_t index, const WorkerMessage& message) {
     // Here nobody makes a next generation, so to lose a rank is to fail.
     watch_->on_failed(index, {left->code, left->message, left->lost_rank}, now);
   } else if (std::holds_alternative<ReadyMessage>(message) ||
-             std::holds_alternative<EnteredMessage>(message)) {
-    return;  // its generation was known from the beginning
+             std::holds_alternative<EnteredMessage>(message) ||
+             std::holds_alternative<HeartbeatMessage>(message)) {
+    return;  // its generation was known from the beginning, and here nobody could take its place
   } else if (const auto* finished = std::get_if<FinishedMessage>(&message)) {
     watch_->on_finished(index, *finished, now);
     if (is_rank_0) outcome_.finished = *finished;

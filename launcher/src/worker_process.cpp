@@ -26,12 +26,16 @@ Result<WorkerProcess> WorkerProcess::start(const WorkerSpec& spec, const sigset_
   request.signal_mask = &mask;
   PACELINE_ASSIGN(const pid_t pid, spawn(request));
   output.writing_end().reset();
-  WorkerProcess process(pid, std::move(channel.first), std::move(output));
   // By number: glibc 2.36 declares pidfd_open without C linkage.
-  process.pid_fd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!process.pid_fd_.valid())
-    return system_error("cannot watch its process (Linux 5.3 or newer is needed)");
-  return process;
+  UniqueFd pid_fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pid_fd.valid()) {
+    const Error error = system_error("cannot watch its process (Linux 5.3 or newer is needed)");
+    ::kill(-pid, SIGKILL);
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    return error;
+  }
+  return WorkerProcess(pid, std::move(pid_fd), std::move(channel.first), std::move(output));
 }
 
 WorkerProcess::~WorkerProcess() {
@@ -68,10 +72,11 @@ void WorkerProcess::kill() const {
 }
 
 std::optional<int> WorkerProcess::reap() {
+  if (gone()) return std::nullopt;
   int status = 0;
   ::kill(-pid_, SIGKILL);  // what it left behind; its group's number is its own until it is reaped
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
-  pid_ = -1;
+  pid_fd_.reset();
   output_.copy();
   return status;
 }
@@ -79,9 +84,8 @@ std::optional<int> WorkerProcess::reap() {
 void WorkerProcess::await_end(const Deadline& deadline) {
   if (gone()) return;
   pollfd entry{pid_fd_.get(), POLLIN, 0};
-  // Without a pidfd there is nothing to wait on; SIGKILL has been sent, and the kernel does the rest.
-  if (entry.fd >= 0) ::poll(&entry, 1, deadline.left_ms());
-  if (::waitpid(pid_, nullptr, WNOHANG) == pid_) pid_ = -1;
+  ::poll(&entry, 1, deadline.left_ms());
+  if (::waitpid(pid_, nullptr, WNOHANG) == pid_) pid_fd_.reset();
 }
 
 std::string describe_signal(int signal) {

@@ -33,10 +33,10 @@ class WorkerProcess {
   WorkerProcess& operator=(WorkerProcess&&) = delete;
   ~WorkerProcess();
 
-  [[nodiscard]] pid_t pid() const noexcept { return named_pid_; }
-  [[nodiscard]] bool gone() const noexcept { return pid_ < 0; }
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+  [[nodiscard]] bool gone() const noexcept { return !pid_fd_.valid(); }
   /// -1 where there is nothing to poll any more.
-  [[nodiscard]] int pid_fd() const noexcept { return gone() ? -1 : pid_fd_.get(); }
+  [[nodiscard]] int pid_fd() const noexcept { return pid_fd_.get(); }
   [[nodiscard]] int channel_fd() const noexcept { return channel_ ? channel_->fd() : -1; }
   [[nodiscard]] int output_fd() const noexcept { return output_.fd(); }
   [[nodiscard]] const WorkerOutput& output() const noexcept { return output_; }
@@ -55,25 +55,11 @@ class WorkerProcess {
   void await_end(const Deadline& deadline);
 
  private:
-  WorkerProcess(pid_t pid, WorkerChannel channel, WorkerOutput output)
-      : pid_(pid), named_pid_(pid), channel_(std::move(channel)), output_(std::move(output)) {}
+  WorkerProcess(pid_t pid, UniqueFd pid_fd, WorkerChannel channel, WorkerOutput output)
+      : pid_(pid), pid_fd_(std::move(pid_fd)), channel_(std::move(channel)), output_(std::move(output)) {}
 
-  class Pid {  // -1 once it was moved from
-   public:
-    Pid(pid_t pid) : pid_(pid) {}
-    Pid(Pid&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
-    Pid& operator=(pid_t pid) noexcept {
-      pid_ = pid;
-      return *this;
-    }
-    operator pid_t() const noexcept { return pid_; }
-
-   private:
-    pid_t pid_;
-  };
-  Pid pid_;  // -1: reaped
-  pid_t named_pid_;
-  UniqueFd pid_fd_;
+  pid_t pid_;
+  UniqueFd pid_fd_;                       // nothing once it is reaped, or was moved from
   std::optional<WorkerChannel> channel_;  // nothing once the worker has closed it
   WorkerOutput output_;
 };

@@ -32,7 +32,8 @@ CoordinatorEffects Coordinator::begin(Instant now) {
 CoordinatorEffects Coordinator::on(const CoordinatorEvent& event, Instant now) {
   now_ = now;
   if (state_ != State::ended) std::visit([this](const auto& one) { handle(one); }, event);
-  if (state_ != State::ended) advance();
+  // Nothing follows from a heartbeat by itself, and there are very many.
+  if (state_ != State::ended && !std::holds_alternative<WorkerHeartbeat>(event)) advance();
   return std::exchange(effects_, {});
 }
 
@@ -138,7 +139,8 @@ WorkerId Coordinator::admit(Instant now) {
 }
 
 void Coordinator::start_missing() {
-  if (start_no_more_ || stop_at_ || state_ == State::finishing) return;
+  if (stop_at_ || state_ == State::finishing || (start_at_ && now_ < *start_at_)) return;
+  start_at_.reset();
   for (std::int64_t missing = wanted() - live(); missing > 0; --missing) want(StartWorker{admit(now_)});
 }
 
@@ -192,10 +194,9 @@ void Coordinator::handle(const WorkerReady& event) {
 
 void Coordinator::try_to_form() {
   if (writing_ != nullptr) return;
-  // Where no more are started, the job begins with those who come.
-  const bool enough = start_no_more_
-                          ? number(Stage::starting) == 0 && number(Stage::waiting) >= options_.min_ranks
-                          : number(Stage::waiting) >= std::max(wanted(), options_.min_ranks);
+  // Where no more are started, the job begins with those who have come.
+  const std::int64_t least = options_.min_ranks;
+  const bool enough = number(Stage::waiting) >= (start_no_more() ? least : std::max(wanted(), least));
   if (!enough) return;
   GenerationRecord first;
   first.base_step = applied_;
@@ -308,7 +309,7 @@ void Coordinator::handle(const WorkerEntered& event) {
   if (!current_.is(event.generation) || !current_.has(id) || worker.stage != Stage::entering) return;
   worker.trained = true;
   set_stage(id, worker, Stage::training);
-  start_failures_ = 0;
+  start_without_pause();
   if (number(Stage::entering) == 0) entered_ = true;
 }
 
@@ -325,31 +326,51 @@ void Coordinator::handle(const WorkerLost& event) {
   forget(found);
   if (worker.stage == Stage::exiting || worker.stage == Stage::ending || state_ == State::finishing) return;
   if (!worker.trained) start_failed(event.how);
-  const std::string what = concat("worker ", event.worker, " ", event.how);
+  missed(event.worker, worker.stage, concat("worker ", event.worker, " ", event.how));
+}
+
+/// What it means for the others that a worker is lost or evicted which was in this stage.
+void Coordinator::missed(WorkerId id, Stage stage, const std::string& what) {
   if (state_ == State::repairing && reason_is_hearsay_) {  // what the others only saw the effects of
     repair_reason_ = what;
     reason_is_hearsay_ = false;
   }
   if (state_ == State::ended || state_ == State::repairing || state_ == State::forming) return;
-  if (worker.stage == Stage::waiting || worker.stage == Stage::starting || worker.stage == Stage::left)
+  if (stage == Stage::waiting || stage == Stage::starting || stage == Stage::left)
     return;  // a record that has it is looked at once it is written
-  if (current_.has(event.worker)) {
+  if (current_.has(id)) {
     // One that the prepared generation goes on without exits by itself when the ranks have changed to it. If
     // they have not, and it has died, the others can't go on, and say so.
-    if (state_ == State::preparing && !next_.has(event.worker)) return;
+    if (state_ == State::preparing && !next_.has(id)) return;
     return begin_repair(what);
   }
-  if (state_ == State::preparing && next_.has(event.worker)) give_up_next(what);
+  if (state_ == State::preparing && next_.has(id)) give_up_next(what);
 }
 
 /// A worker was lost that had not trained yet.
 void Coordinator::start_failed(const std::string& how) {
-  if (++start_failures_ < options_.limits.start_failures) return;
+  const CoordinatorLimits& limits = options_.limits;
+  if (++start_failures_ < limits.start_failures) return;
   const std::string text =
       concat(start_failures_, " workers in a row were lost before they could train; the last ", how);
   if (current_.record == nullptr && live() < options_.min_ranks) return end_job("failed", {}, text);
-  if (!start_no_more_) want(Announce{Announce::Kind::warning, concat(text, "; no more are started")});
-  start_no_more_ = true;
+  if (start_at_) return;  // one more of those that were started before the pause
+  start_pause_ = start_pause_ == Duration::zero() ? limits.start_again
+                                                  : std::min(2 * start_pause_, limits.start_again_most);
+  start_at_ = now_ + start_pause_;
+  want(Announce{Announce::Kind::warning,
+                concat(text, "; no more are started for ", to_seconds(start_pause_), " s")});
+}
+
+void Coordinator::start_without_pause() {
+  start_failures_ = 0;
+  start_pause_ = {};
+  start_at_.reset();
+}
+
+/// Those who are there are all that there will be for a while.
+bool Coordinator::start_no_more() const {
+  return start_at_ && number(Stage::starting) == 0;
 }
 
 void Coordinator::handle(const WorkerLeft& event) {
@@ -472,6 +493,8 @@ void Coordinator::handle(const Tick&) {
   }
   if (!repair.empty() && state_ == State::running) begin_repair(repair);
   if (state_ == State::ended) return;
+  if (is_to_look() && now_ >= *look_at_) look_after_workers();
+  if (state_ == State::ended) return;
   if (write_again_ && now_ >= *write_again_ && state_ != State::finishing) record_again();
   if (state_ == State::preparing && now_ >= prepare_until_)
     give_up_next(concat("not all were ready within ", to_seconds(options_.limits.enter), " s"));
@@ -489,6 +512,8 @@ std::optional<Instant> Coordinator::wake() const {
   std::optional<Instant> first;
   const auto consider = [&first](Instant at) { first = first ? std::min(*first, at) : at; };
   if (!deadlines_.empty()) consider(deadlines_.begin()->first);
+  if (start_at_ && !stop_at_ && state_ != State::finishing) consider(*start_at_);
+  if (is_to_look()) consider(*look_at_);
   if (write_again_ && state_ != State::finishing) consider(*write_again_);
   if (state_ == State::running && is_to_change_size()) consider(prepare_at());
   if (state_ == State::preparing) consider(prepare_until_);

@@ -24,6 +24,7 @@ void Coordinator::begin_repair(const std::string& why) {
   next_ = {};
   repair_reason_ = why;
   reason_is_hearsay_ = false;
+  start_at_.reset();  // what a new worker lacked, the one that is lost may have had
   want(Announce{Announce::Kind::repair, concat("after step ", applied_, ": ", why)});
   for (auto& [id, worker] : workers_) {
     if (worker.stage != Stage::entering && worker.stage != Stage::training) continue;
@@ -112,7 +113,7 @@ void Coordinator::try_to_settle() {
   const std::int64_t least = options_.min_ranks;
   const std::int64_t there = number(Stage::left) + number(Stage::waiting);
   if (there < least) {
-    if (start_no_more_ && number(Stage::starting) == 0)
+    if (start_no_more())
       end_job(
           "failed", {},
           concat(count(there, "rank"), " left, and the job needs ", least, " (ranks.min); ", repair_reason_));
@@ -150,8 +151,7 @@ void Coordinator::handle(const ResizeWanted& event) {
   const std::int64_t ranks = std::clamp(event.ranks, options_.min_ranks, options_.max_ranks);
   if (ranks == options_.wish || stop_at_ || state_ == State::finishing) return;
   options_.wish = ranks;
-  start_failures_ = 0;
-  start_no_more_ = false;
+  start_without_pause();
   want(Announce{Announce::Kind::resize, concat("the job is to have ", count(ranks, "rank"))});
   // Those who have not trained yet are the cheapest to do without.
   std::int64_t surplus = live() - ranks;

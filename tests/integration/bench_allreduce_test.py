@@ -4,6 +4,7 @@
 ctest sets PACELINE_PROGRAM and PACELINE_SOURCE_DIR, or PACELINE_BUILD_DIR, under which the program is found.
 """
 import glob
+import functools
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import time
 import unittest
 import uuid
 
+import waiting
 from refusals import Refusals
 
 BUILD = os.environ.get("PACELINE_BUILD_DIR", ".")
@@ -25,6 +27,7 @@ NETNS = os.path.join(SOURCE, "bench", "netns.sh")
 PEERS = ("openmpi", "mpich", "gloo")
 # No test waits longer for anything; each thing takes far less.
 LIMIT_S = 60
+wait_for = functools.partial(waiting.wait_for, limit_s=LIMIT_S)
 SMALL = ("--max-bytes", "4K", "--factor", "32", "--rounds", "1")
 # Goes on until it is ended.
 ENDLESS = ("--max-bytes", "4", "--rounds", "1000")
@@ -58,16 +61,6 @@ for line in driver.makefile():
     if words[0] == "check":
         say("errors 7" if fake == "wrong" else "errors 0")
 """
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {LIMIT_S} s for {what}")
 
 
 def missing_peer(peer):

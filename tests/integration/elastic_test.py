@@ -1,5 +1,6 @@
 """Ranks that die, all kinds of ways, in real training: it goes on, and no sample is lost or used twice."""
 
+import functools
 import json
 import os
 import pathlib
@@ -14,19 +15,11 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import training_test as small
+import waiting
 
 # No test waits longer for anything; each thing takes far less, also on a busy machine.
 LIMIT_S = 120
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.005)
-    raise AssertionError(f"waited {LIMIT_S} s for {what}")
+wait_for = functools.partial(waiting.wait_for, limit_s=LIMIT_S)
 
 
 class Run:
@@ -191,6 +184,32 @@ class Elastic(unittest.TestCase):
         os.kill(frozen, signal.SIGKILL)
         run.await_generation(2)
         self.stop_and_prove(run)
+
+    def test_a_frozen_rank_is_replaced(self):
+        run = Run(self, "--ranks", "3", "--set", "epochs=100000")
+        run.await_steps(20)
+        frozen = run.workers()[1]
+        os.kill(frozen, signal.SIGSTOP)
+        run.await_generation(2)
+        # Before that is recorded it must be dead, or it could wake up and write to what the others share with it.
+        self.assertFalse(pathlib.Path(f"/proc/{frozen}").exists())
+        run.await_ranks(3, after=1)
+        self.assertEqual(self.stop_and_prove(run)["repairs"], 1)
+        self.assertRegex(run.err, r"worker 1 \(rank 1 on node \S+\) has not been heard of for \d+ s, and is ended")
+        self.assertRegex(run.out, r"generation 2: [23] ranks from step \d+, since worker 1 \(rank 1 on node \S+\) has not been heard of")
+
+    def test_ranks_that_are_all_frozen_go_on_when_they_may(self):
+        run = Run(self, "--ranks", "2", "--set", "epochs=100000")
+        run.await_steps(20)
+        workers = run.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(8)  # longer than one of them would be waited for
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        summary = self.stop_and_prove(run)
+        self.assertEqual((summary["repairs"], summary["generation"]), (0, 1), run.err)
+        self.assertIn("is waited for: no other holds the training state", run.err)
 
     def test_loss_of_all(self):
         run = Run(self, "--ranks", "2", "--set", "epochs=100000")

@@ -1,5 +1,6 @@
 """The MooseFS that other tests run on: its faults are real, and it leaves nothing behind."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -13,18 +14,12 @@ import unittest
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 import moosefs  # noqa: E402
+import waiting  # noqa: E402
 
 WHY_NOT = moosefs.unavailable()
 PATIENCE_S = 60
+wait_for = functools.partial(waiting.wait_for, limit_s=PATIENCE_S)
 CONTENT = random.Random(5).randbytes(3_000_000)
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-        time.sleep(0.05)
 
 
 def traces(folder):

@@ -58,6 +58,21 @@ void Simulation::check_applied(Worker& worker) {
         concat("I2: worker ", worker.id, " applies another result of step ", step, " than another did"));
 }
 
+/// Who is ended for its silence was silent, and who for being slow was that.
+void Simulation::check_accused(const EndWorker& end) {
+  const auto found = workers_.find(end.worker);
+  if (found == workers_.end()) return;
+  const Worker& worker = found->second;
+  // What a coordinator knows is older than this by the time of the link, and of its looks.
+  const auto until = [this](Instant instant) { return queue_.now() <= instant + std::chrono::seconds(7); };
+  if (end.why.find("heard of") != std::string::npos)
+    check(worker.phase == Phase::gone || until(std::max(worker.frozen_until, worker.stalled_until)),
+          concat("P4: worker ", end.worker, " is ended for its silence, and is there"));
+  if (end.why.find("wait for it") != std::string::npos)
+    check(until(std::max(worker.frozen_until, worker.hangs_until)),
+          concat("P4: worker ", end.worker, " is ended for being slow, and is not"));
+}
+
 void Simulation::check_end(const EndJob& end) {
   say(concat("the job ends: ", end.status, " ", end.why));
   const auto contains = [&](const char* text) { return end.why.find(text) != std::string::npos; };

@@ -68,7 +68,7 @@ class Watched {
   }
 
   CoordinatorEvent random_event() {
-    switch (dice_->between(1, 16)) {
+    switch (dice_->between(1, 22)) {
       case 1:
       case 2:
       case 3: return WorkerReady{{worker(), "n", "h", 1}};
@@ -89,6 +89,14 @@ class Watched {
       case 14:
         if (dice_->one_in(100)) return StopWanted{};
         return ResizeWanted{dice_->between(-1, 8)};
+      case 15:
+      case 16:
+      case 17:
+      case 18:
+      case 19:
+      case 20:
+        return WorkerHeartbeat{worker(), dice_->between(-1, 20), static_cast<WorkPhase>(dice_->between(0, 4)),
+                               dice_->between(seconds(-10), seconds(1000))};
       default: {
         const std::int64_t fate = dice_->between(1, 400);
         return RecordWritten{generation(),

@@ -45,6 +45,26 @@ class Job {
   Cost resizes(std::int64_t ranks) {
     return measured([this, ranks] { events_.push_back(ResizeWanted{ranks}); });
   }
+  /// For ten seconds ten heartbeats of each rank in each of them.
+  Cost beats() {
+    Cost cost;
+    for (int tenth = 0; tenth < 100; ++tenth) {
+      now_ += std::chrono::milliseconds(100);
+      const double before = cpu_ms();
+      CoordinatorEffects effects;
+      if (const auto wake = coordinator_.wake(); wake && now_ >= *wake)
+        effects = coordinator_.on(Tick{}, now_);
+      for (const GenerationMember& member : coordinator_.generation()->members) {
+        const WorkPhase phase = member.worker % 2 == 0 ? WorkPhase::waits : WorkPhase::data;
+        effects = coordinator_.on(WorkerHeartbeat{member.worker, 8, phase, {}}, now_);
+        std::ignore = coordinator_.wake();
+        ++cost.events;
+      }
+      cost.ms += cpu_ms() - before;
+      cost.effects += std::ssize(effects);
+    }
+    return cost;
+  }
   [[nodiscard]] const Coordinator& coordinator() const { return coordinator_; }
 
  private:
@@ -120,7 +140,7 @@ void print(std::int64_t ranks, const char* what, const Cost& cost) {
 }
 
 struct Costs {
-  Cost form, repair, repair_of_a_third;
+  Cost form, repair, repair_of_a_third, beats;
 };
 
 Costs costs_of(std::int64_t ranks) {
@@ -136,6 +156,10 @@ Costs costs_of(std::int64_t ranks) {
   print(ranks, "forming", costs.form);
   print(ranks, "a rank lost and replaced", costs.repair);
   print(ranks, "a third lost and replaced", costs.repair_of_a_third);
+  Job talks = job;
+  costs.beats = talks.beats();
+  print(ranks, "heartbeats of ten seconds", costs.beats);
+  EXPECT_EQ(costs.beats.effects, 0);
   print(ranks, "half as many by choice", job.resizes(ranks / 2));
   EXPECT_EQ(std::ssize(job.coordinator().generation()->members), ranks / 2);
   EXPECT_EQ(job.coordinator().repairs(), 2);
@@ -156,6 +180,8 @@ TEST(CoordinatorScale, AThousandRanks) {
   // above.
   EXPECT_LT(many.repair.ms, 2000);
   EXPECT_LT(many.repair_of_a_third.ms, 2000);
+  EXPECT_EQ(many.beats.events, 100'000);
+  EXPECT_LT(many.beats.ms, 5000) << "half a core for nothing but heartbeats";
 }
 
 }  // namespace

@@ -26,6 +26,8 @@ class Link {
     carry(log_.size() - 1);
   }
   void stall(Duration by) { last_ = std::max(last_, queue_->now()) + by; }
+  /// What is sent now doesn't arrive before.
+  [[nodiscard]] Instant stalled_until() const { return last_; }
   void reconnect() {
     ++stream_;
     stall(dice_->between(std::chrono::milliseconds(5), std::chrono::milliseconds(500)));

@@ -42,6 +42,9 @@ Setting Setting::random(std::uint64_t seed) {
   setting.bad_records = dice.one_in(4) ? 3 : 0;
   setting.fenced = dice.one_in(60);
   setting.deadly = dice.one_in(6);
+  if (dice.one_in(8)) setting.heartbeat = Duration::zero();
+  if (dice.one_in(3)) setting.data_timeout = seconds(200);
+  setting.hangs = dice.one_in(4) ? dice.between(1, 2) : 0;
   setting.crashes = dice.one_in(3) ? dice.between(1, 4) : 0;
   return setting;
 }
@@ -76,8 +79,9 @@ void Simulation::later(WorkerId id, Duration after, std::uint64_t doing, std::fu
 void Simulation::wake_up(WorkerId id, std::uint64_t doing, const std::function<void(Worker&)>& what) {
   Worker& worker = workers_.at(id);
   if (worker.phase == Phase::gone) return;
-  if (worker.frozen_until > queue_.now())
-    return queue_.again_at(worker.frozen_until, [this, id, doing, what] { wake_up(id, doing, what); });
+  const Instant thaws = std::max(worker.frozen_until, worker.hangs_until);
+  if (thaws > queue_.now())
+    return queue_.again_at(thaws, [this, id, doing, what] { wake_up(id, doing, what); });
   if (doing == 0 || doing == worker.doing) what(worker);
 }
 
@@ -197,6 +201,7 @@ void Simulation::do_it(const DismissWorker& effect) {
 /// By its agent: a frozen one too, and one that is only about to be started.
 void Simulation::do_it(const EndWorker& effect) {
   say(concat("worker ", effect.worker, " is ended: ", effect.why));
+  check_accused(effect);
   const WorkerId id = effect.worker;
   queue_.after(milliseconds(60), [this, term = term_, id] {
     if (term != term_) return;
@@ -318,6 +323,7 @@ void Simulation::plan_faults() {
   plan(setting_.kills, &Simulation::strike);
   plan(setting_.nodes, &Simulation::lose_node);
   plan(setting_.freezes, &Simulation::freeze);
+  plan(setting_.hangs, &Simulation::hang);
   plan(setting_.stalls, &Simulation::stall);
   plan(setting_.reconnects, &Simulation::reconnect);
   plan(setting_.resizes, &Simulation::resize);
@@ -347,12 +353,23 @@ void Simulation::freeze() {
                          : kind <= 9 ? dice_.between(seconds(5), seconds(40))
                                      : dice_.between(seconds(60), seconds(200));
   say(concat("worker ", worker->id, " freezes for ", to_ms(takes), " ms"));
-  worker->frozen_until = queue_.now() + takes;
+  worker->frozen_until = std::max(worker->frozen_until, queue_.now() + takes);
+}
+
+/// In its own part of a step: who waits for others has time-outs.
+void Simulation::hang() {
+  Worker* worker = any_worker();
+  if (worker == nullptr || (worker->does != WorkPhase::data && worker->does != WorkPhase::compute)) return;
+  const Duration takes = dice_.between(seconds(1), seconds(150));
+  say(concat("worker ", worker->id, " hangs for ", to_ms(takes), " ms"));
+  worker->hangs_until = std::max(worker->hangs_until, queue_.now() + takes);
 }
 
 void Simulation::stall() {
-  if (Worker* worker = any_worker())
-    (dice_.one_in(2) ? worker->up : worker->down)->stall(dice_.between(milliseconds(10), seconds(3)));
+  Worker* worker = any_worker();
+  if (worker == nullptr) return;
+  (dice_.one_in(2) ? worker->up : worker->down)->stall(dice_.between(milliseconds(10), seconds(3)));
+  worker->stalled_until = worker->up->stalled_until();
 }
 
 void Simulation::reconnect() {
@@ -361,6 +378,7 @@ void Simulation::reconnect() {
   say(concat("the links of worker ", worker->id, " are made anew"));
   worker->up->reconnect();
   worker->down->reconnect();
+  worker->stalled_until = worker->up->stalled_until();
 }
 
 void Simulation::resize() {
@@ -385,8 +403,8 @@ void Simulation::stop() {
 }
 
 void Simulation::maybe_die(Worker& worker, const char* where) {
-  if (eager_left_ == 0 || queue_.now().time_since_epoch() > setting_.calm || !dice_.one_in(60) ||
-      !may_die(worker))
+  if (eager_left_ == 0 || queue_.now().time_since_epoch() > setting_.calm ||
+      !dice_.one_in(setting_.eager_chances) || !may_die(worker))
     return;
   --eager_left_;
   ++disturbances_;

@@ -34,23 +34,28 @@ struct Setting {
   bool orderly = true;        ///< who leaves a generation by agreement disturbs nobody's commit in it
   bool entered_early = true;  ///< donors say that they have entered before the joiners have
   Duration compute = std::chrono::milliseconds(30);
+  Duration heartbeat = std::chrono::seconds(1);      ///< from one to the next; zero: there are none
+  Duration data_timeout = std::chrono::seconds(10);  ///< of a collective
+  std::int64_t slow_step = 0;                        ///< one that takes every rank nearly a minute; 0: none
   // faults, all of them before `calm`
   Duration calm = std::chrono::seconds(20);
   std::int64_t kills = 0;  ///< moments; one, some or many at each
   std::int64_t nodes =
       0;  ///< workers that vanish with their machine: noticed late, their last words are lost
   std::int64_t freezes = 0;
+  std::int64_t hangs = 0;  ///< ranks that are alive, and stay in their own part of a step
   std::int64_t stalls = 0;
   std::int64_t reconnects = 0;
   std::int64_t resizes = 0;
   std::int64_t by_hand = 0;
   bool stop = false;
-  std::int64_t crashes = 0;      ///< of the coordinator; another takes over
-  std::int64_t bad_starts = 0;   ///< one in so many workers dies before it is ready; 0: none
-  std::int64_t bad_records = 0;  ///< one in so many attempts to write fails
-  bool fenced = false;           ///< another coordinator takes a number at some time
-  std::int64_t eager_kills = 0;  ///< at the moments that hurt: forming, receiving, committing, preparing
-  bool deadly = false;           ///< nobody need survive
+  std::int64_t crashes = 0;         ///< of the coordinator; another takes over
+  std::int64_t bad_starts = 0;      ///< one in so many workers dies before it is ready; 0: none
+  std::int64_t bad_records = 0;     ///< one in so many attempts to write fails
+  bool fenced = false;              ///< another coordinator takes a number at some time
+  std::int64_t eager_kills = 0;     ///< at the moments that hurt: forming, receiving, committing, preparing
+  std::int64_t eager_chances = 60;  ///< one dies at one in so many of those
+  bool deadly = false;              ///< nobody need survive
   Bug bug = Bug::none;
   bool trace = false;
   [[nodiscard]] static Setting random(std::uint64_t seed);
@@ -77,6 +82,10 @@ class Simulation {
     WorkerId id = 0;
     Phase phase = Phase::starting;
     Instant frozen_until{};
+    Instant hangs_until{};    // only its training thread does
+    Instant stalled_until{};  // the link from it
+    WorkPhase does = WorkPhase::other;
+    Instant does_since{};
     std::uint64_t doing = 0;  // grows with each change of what it does: older wake-ups mean nothing
     std::int64_t applied = 0;
     std::uint64_t state = 0;  // hash of all that it has applied
@@ -95,7 +104,6 @@ class Simulation {
     bool evicted = false;  // EndWorker or DismissWorker was sent
     std::unique_ptr<Link> up, down;
     FoundWorker known;     // to its agent, which outlives coordinators
-    bool started = false;
   };
   /// The shared part of a step's collectives.
   struct Step {
@@ -118,6 +126,8 @@ class Simulation {
 
   // the worker, worker.cpp
   void start(WorkerId id);
+  void beat(WorkerId id);
+  void begin(Worker& worker, WorkPhase phase);
   void wake(Worker& worker, Duration after, void (Simulation::*what)(Worker&));
   void limit(Worker& worker, Duration after, const char* what);
   void told(Worker& worker, const CoordinatorEffect& effect);
@@ -179,6 +189,7 @@ class Simulation {
   void strike();
   void lose_node();
   void freeze();
+  void hang();
   void stall();
   void reconnect();
   void resize();
@@ -194,6 +205,7 @@ class Simulation {
   void check_told(const Generation& record);
   void check_applied(Worker& worker);
   void check_end(const EndJob& end);
+  void check_accused(const EndWorker& end);
   void say(const std::string& what);
 
   Setting setting_;

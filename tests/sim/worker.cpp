@@ -1,7 +1,5 @@
 // How a worker behaves, as the real one is to: the data plane with its collectives included. Every wake-up of
 // a worker goes through later(), which holds it back while the worker is frozen and drops it once it is gone.
-#include <utility>
-
 #include "paceline/base/text.hpp"
 #include "simulation.hpp"
 
@@ -12,13 +10,26 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr Duration data_timeout = seconds(10);     // of a collective
 constexpr Duration connect_timeout = seconds(20);  // until all members are there
 
 }  // namespace
 
 void Simulation::wake(Worker& worker, Duration after, void (Simulation::*what)(Worker&)) {
   later(worker.id, after, worker.doing, [this, what](Worker& one) { (this->*what)(one); });
+}
+
+/// From a thread of its own: only a process that stands still, or is gone, sends none.
+void Simulation::beat(WorkerId id) {
+  Worker& worker = workers_.at(id);
+  if (worker.phase == Phase::gone) return;
+  if (worker.frozen_until > queue_.now()) return queue_.at(worker.frozen_until, [this, id] { beat(id); });
+  report(worker, WorkerHeartbeat{id, worker.applied + 1, worker.does, queue_.now() - worker.does_since});
+  queue_.after(setting_.heartbeat, [this, id] { beat(id); });
+}
+
+void Simulation::begin(Worker& worker, WorkPhase phase) {
+  worker.does = phase;
+  worker.does_since = queue_.now();
 }
 
 /// No wait is unbounded (I8).
@@ -46,10 +57,12 @@ Standing Simulation::standing(const Worker& worker) const {
 
 void Simulation::start(WorkerId id) {
   Worker& worker = workers_[id];
-  if (std::exchange(worker.started, true)) return;
+  if (worker.up != nullptr) return;
   worker.id = id;
   worker.up = std::make_unique<Link>(queue_, dice_);
   worker.down = std::make_unique<Link>(queue_, dice_);
+  worker.does_since = queue_.now();
+  if (setting_.heartbeat > Duration::zero()) beat(id);
   const Duration takes = dice_.between(milliseconds(100), seconds(3));
   if (setting_.bad_starts > 0 && dice_.one_in(setting_.bad_starts) &&
       queue_.now().time_since_epoch() < setting_.calm)
@@ -234,8 +247,10 @@ void Simulation::begin_step(Worker& worker) {
   ++worker.doing;
   worker.phase = Phase::training;
   if (worker.applied >= setting_.steps) return finish(worker);
+  begin(worker, WorkPhase::data);
   Duration takes = dice_.between(setting_.compute / 2, setting_.compute);
   if (dice_.one_in(20)) takes *= 5;  // a straggler
+  if (worker.applied + 1 == setting_.slow_step) takes += dice_.between(seconds(45), seconds(55));
   wake(worker, takes, &Simulation::contribute);
 }
 
@@ -249,7 +264,8 @@ void Simulation::contribute(Worker& worker) {
   check(!worker.reduced, "P13: a rank contributes that holds a reduced step");
   Step& collective = plane.steps[step];
   collective.contributed.insert(worker.id);
-  limit(worker, data_timeout, "the sum did not come within the time");
+  begin(worker, WorkPhase::waits);
+  limit(worker, setting_.data_timeout, "the sum did not come within the time");
   if (collective.contributed.size() < plane.members.size()) return;
   for (const WorkerId id : plane.members)
     if (workers_.at(id).in == plane.record)
@@ -267,7 +283,7 @@ void Simulation::reduced(Worker& worker) {
   maybe_die(worker, "between sum and commit");
   if (worker.phase == Phase::gone) return;
   vote(worker);
-  limit(worker, data_timeout, "the commit did not come within the time");
+  limit(worker, setting_.data_timeout, "the commit did not come within the time");
 }
 
 void Simulation::vote(Worker& worker) {
@@ -288,6 +304,7 @@ void Simulation::vote(Worker& worker) {
 void Simulation::committed(Worker& worker) {
   ++worker.doing;
   worker.phase = Phase::applying;
+  begin(worker, WorkPhase::compute);
   maybe_die(worker, "between commit and apply");
   if (worker.phase != Phase::gone)
     wake(worker, dice_.between(microseconds(500), milliseconds(5)), &Simulation::apply);
@@ -339,9 +356,10 @@ void Simulation::change_generation(Worker& worker) {
 void Simulation::finish(Worker& worker) {
   ++worker.doing;
   worker.phase = Phase::training;
+  begin(worker, WorkPhase::waits);
   Plane& plane = plane_of(worker.in);
   plane.at_end.insert(worker.id);
-  limit(worker, data_timeout, "the others did not come to the end within the time");
+  limit(worker, setting_.data_timeout, "the others did not come to the end within the time");
   if (plane.at_end.size() < plane.members.size()) return;
   for (const WorkerId id : plane.members)
     if (workers_.at(id).in == plane.record)
@@ -391,7 +409,8 @@ void Simulation::gone_from(Plane& plane, WorkerId id, bool silent) {
   if (!plane.gone.insert(id).second) return;
   const std::int64_t generation = plane.record->generation;
   const auto tell = [&](Worker& one) {
-    const Duration after = silent ? data_timeout : dice_.between(microseconds(100), milliseconds(30));
+    const Duration after =
+        silent ? setting_.data_timeout : dice_.between(microseconds(100), milliseconds(30));
     later(one.id, after, 0, [this, generation, id](Worker& each) {
       notice(each, generation, concat("worker ", id, " is gone"));
     });
@@ -435,6 +454,7 @@ void Simulation::leave(Worker& worker, const std::string& why) {
   }
   ++worker.doing;
   worker.phase = Phase::waiting;
+  begin(worker, WorkPhase::other);
   const Generation left = std::exchange(worker.in, nullptr);
   if (worker.prepared != nullptr)
     gone_from(plane_of(std::exchange(worker.prepared, nullptr)), worker.id, false);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 
 #include "paceline/base/text.hpp"
 #include "paceline/job/checkpoint.hpp"
+#include "support/temporary_folder.hpp"
 
 /// What tests make checkpoints of, and what they ask about them afterwards.
 namespace paceline::checkpoint_testing {
@@ -19,27 +19,21 @@ namespace fs = std::filesystem;
 
 class RunDirectory {
  public:
-  RunDirectory() {
-    std::string path = (fs::temp_directory_path() / "paceline-checkpoint-XXXXXX").string();
-    path_ = ::mkdtemp(path.data()) == nullptr ? std::string() : path;
-    EXPECT_FALSE(path_.empty()) << "cannot make a temporary folder";
+  [[nodiscard]] const std::string& path() const { return folder_.path(); }
+  [[nodiscard]] std::string in(const std::string& name) const {
+    return concat(path(), "/checkpoints/", name);
   }
-  ~RunDirectory() { fs::remove_all(path_); }
-  RunDirectory(const RunDirectory&) = delete;
-  RunDirectory& operator=(const RunDirectory&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string in(const std::string& name) const { return concat(path_, "/checkpoints/", name); }
   /// What RUN/checkpoints holds.
   [[nodiscard]] std::set<std::string> names() const {
     std::set<std::string> names;
-    if (!fs::exists(path_ + "/checkpoints")) return names;
-    for (const auto& entry : fs::directory_iterator(path_ + "/checkpoints"))
+    if (!fs::exists(path() + "/checkpoints")) return names;
+    for (const auto& entry : fs::directory_iterator(path() + "/checkpoints"))
       names.insert(entry.path().filename().string());
     return names;
   }
 
  private:
-  std::string path_;
+  TemporaryFolder folder_;
 };
 
 using Sizes = std::vector<std::int64_t>;

@@ -69,6 +69,8 @@ TEST(File, AtomicWriteReplacesWholeFilesAndLeavesNothingOnFailure) {
   EXPECT_EQ(read_file(path, 2).error().code, ErrorCode::corrupt);
   EXPECT_EQ(read_file(folder / "none").error().code, ErrorCode::not_found);
   EXPECT_FALSE(write_file_atomically(folder / "none" / "file", "x").ok());
+  EXPECT_TRUE(sync_folder(folder).ok());
+  EXPECT_FALSE(sync_folder(folder / "none").ok());
   std::filesystem::create_directory(folder / "taken");
   EXPECT_FALSE(write_file_atomically(folder / "taken", "x").ok());
   std::set<std::string> names;

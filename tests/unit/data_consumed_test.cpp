@@ -51,7 +51,7 @@ TEST(ConsumedHash, ChangesWithEverythingThatMatters) {
 class SampleChecksums : public ::testing::Test {
  protected:
   static constexpr std::int64_t samples = 333;
-  data_testing::TemporaryFolder folder_;
+  TemporaryFolder folder_;
   std::string path_ = data_testing::make_dataset(folder_, samples);
 };
 

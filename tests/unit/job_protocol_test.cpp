@@ -97,6 +97,7 @@ std::vector<WorkerMessage> all_messages() {
           AckMessage{512},
           HelloMessage{"0.1.0"},
           ReadyMessage{},
+          HeartbeatMessage{513, "evaluate", 1.25},
           EnteredMessage{7},
           UnpreparedMessage{8, "rank 2 is gone"},
           LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1},
@@ -238,12 +239,12 @@ TEST(Protocol, MendsWordsThatAreNoText) {
 
 TEST(Protocol, RefusesAnotherVersion) {
   for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message())}) {
-    const std::string other = replaced(encode(message), "\"protocol\":3", "\"protocol\":4,\"more\":0");
+    const std::string other = replaced(encode(message), "\"protocol\":4", "\"protocol\":5,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 4 and this one 3: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 5 and this one 4: use paceline and paceline-worker of "
               "the same "
               "build");
   }

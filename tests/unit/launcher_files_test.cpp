@@ -17,6 +17,7 @@
 #include "rendezvous.hpp"
 #include "run_directory.hpp"
 #include "spawn.hpp"
+#include "support/temporary_folder.hpp"
 
 namespace paceline {
 namespace {
@@ -25,15 +26,9 @@ namespace fs = std::filesystem;
 
 class Folder : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "paceline-test-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    path_ = name;
-  }
-  void TearDown() override { fs::remove_all(path_); }
-  std::string in(const std::string& name) const { return path_ + "/" + name; }
+  std::string in(const std::string& name) const { return folder_ / name; }
 
-  std::string path_;
+  TemporaryFolder folder_;
 };
 
 using RunDirectoryTest = Folder;
@@ -75,8 +70,8 @@ TEST_F(RunDirectoryTest, AFileInTheWayIsAnError) {
 
 TEST_F(RunDirectoryTest, WritablePathsAreKnownBefore) {
   EXPECT_TRUE(check_writable(in("out.json"), "--json").ok());
-  EXPECT_TRUE(fs::is_empty(path_));
-  EXPECT_EQ(check_writable(path_, "--json").error().code, ErrorCode::invalid_argument);
+  EXPECT_TRUE(fs::is_empty(folder_.path()));
+  EXPECT_EQ(check_writable(folder_.path(), "--json").error().code, ErrorCode::invalid_argument);
   const Status missing = check_writable(in("no/out.json"), "--json");
   EXPECT_NE(missing.error().message.find("--json"), std::string::npos);
 }
@@ -102,7 +97,7 @@ TEST_F(RendezvousTest, IsReadByTheOthersAndGoneAfterwards) {
     EXPECT_EQ(read.value().secret, "s");
     EXPECT_EQ(read.value().error, "");
   }
-  EXPECT_TRUE(fs::is_empty(path_));
+  EXPECT_TRUE(fs::is_empty(folder_.path()));
   place.launch_id = "another";
   EXPECT_NE(rendezvous_path(in("runs"), place), path);
 }

@@ -10,30 +10,24 @@
 #include "generation_file.hpp"
 #include "paceline/base/text.hpp"
 #include "run_record.hpp"
+#include "support/temporary_folder.hpp"
 
 namespace paceline {
 namespace {
 
 class Record : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "paceline-record-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   [[nodiscard]] std::string read(const std::string& name) const {
-    const Result<std::string> text = read_file(folder_ + "/" + name);
+    const Result<std::string> text = read_file(folder_ / name);
     return text.ok() ? *text : text.error().message;
   }
   [[nodiscard]] Result<RunRecord> create() {
     // Two epochs of five steps, the last one short.
-    return RunRecord::create(folder_, clock_, {.run = "t", .key = 5, .order = {}}, StepPlan(36, 8, 2));
+    return RunRecord::create(folder_.path(), clock_, {.run = "t", .key = 5, .order = {}}, StepPlan(36, 8, 2));
   }
 
   SteadyClock clock_;
-  std::string folder_;
+  TemporaryFolder folder_;
 };
 
 StepsMessage steps(std::int64_t first, std::int64_t last) {
@@ -60,7 +54,7 @@ TEST_F(Record, StepsThatAreReportedAgainAreWrittenOnce) {
   ASSERT_TRUE(record->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(record->add(steps(5, 10)).ok());
   ASSERT_TRUE(record->end("completed", "").ok());
-  const auto journal = read_journal(folder_ + "/journal.jsonl");
+  const auto journal = read_journal(folder_ / "journal.jsonl");
   ASSERT_TRUE(journal.ok()) << journal.error().message;
   ASSERT_EQ(journal->steps.size(), 10U);
   for (std::size_t i = 0; i < 10; ++i) {
@@ -109,24 +103,24 @@ GenerationRecord generation(std::int64_t number) {
 using Outcome = RecordWritten::Result;
 
 TEST_F(Record, AGenerationIsWrittenOnceAndOurOwnIsRecognised) {
-  const RecordWritten written = write_generation(folder_, generation(2));
+  const RecordWritten written = write_generation(folder_.path(), generation(2));
   EXPECT_EQ(written.result, Outcome::written) << written.why;
   EXPECT_EQ(written.generation, 2);
   EXPECT_EQ(read("generations/2.json"), generation_json(generation(2)));
   // The answer was lost, and it is tried again.
-  EXPECT_EQ(write_generation(folder_, generation(2)).result, Outcome::written);
+  EXPECT_EQ(write_generation(folder_.path(), generation(2)).result, Outcome::written);
   // Somebody else's is left as it is.
   GenerationRecord other = generation(2);
   other.term = 4;
-  EXPECT_EQ(write_generation(folder_, other).result, Outcome::exists);
+  EXPECT_EQ(write_generation(folder_.path(), other).result, Outcome::exists);
   EXPECT_EQ(read("generations/2.json"), generation_json(generation(2)));
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ + "/generations"), {}), 1)
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ / "generations"), {}), 1)
       << "something was left beside it";
 }
 
 TEST_F(Record, AGenerationThatCannotBeWrittenSaysWhy) {
-  std::filesystem::remove_all(folder_);
-  const RecordWritten failed = write_generation(folder_, generation(2));
+  std::filesystem::remove_all(folder_.path());
+  const RecordWritten failed = write_generation(folder_.path(), generation(2));
   EXPECT_EQ(failed.result, Outcome::failed);
   EXPECT_NE(failed.why.find("generations: No such file or directory"), std::string::npos) << failed.why;
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
 
 #include "agent_link.hpp"
 #include "step_log.hpp"
@@ -73,6 +74,34 @@ TEST_F(Link, WhatIsOverIsNotInterrupted) {
   ASSERT_TRUE(agent_->send(StopMessage{}).ok());
   ASSERT_TRUE(link_->take(soon)->has_value());
   EXPECT_EQ(called, 0);
+}
+
+TEST_F(Link, HeartbeatsTellWhatTheTrainingThreadDoes) {
+  EXPECT_FALSE(agent_->receive(std::chrono::milliseconds(300))->has_value()) << "not before they are wanted";
+  link_->send_heartbeats();
+  EXPECT_EQ(heard_by_agent<HeartbeatMessage>().phase, "loading");
+  link_->activity().at_step(7);
+  link_->activity().begin(Phase::evaluate);
+  HeartbeatMessage heard;
+  for (int i = 0; i < 100 && heard.phase != "evaluate"; ++i) heard = heard_by_agent<HeartbeatMessage>();
+  EXPECT_EQ(heard.phase, "evaluate");
+  EXPECT_EQ(heard.step, 7);
+  const double before = heard.seconds;
+  EXPECT_GT(heard_by_agent<HeartbeatMessage>().seconds, before) << "it is still there";
+  link_->activity().begin(Phase::save);
+  for (int i = 0; i < 100 && heard.phase != "save"; ++i) heard = heard_by_agent<HeartbeatMessage>();
+  EXPECT_EQ(heard.phase, "save") << "the last of them all";
+}
+
+TEST_F(Link, HeartbeatsDoNotPileUpBeforeAnAgentThatDoesNotRead) {
+  link_->send_heartbeats();
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  link_->activity().begin(Phase::save);
+  const auto first = heard_by_agent<HeartbeatMessage>();
+  EXPECT_NE(first.phase, "save");
+  for (int i = 0; i < 2; ++i)
+    if (heard_by_agent<HeartbeatMessage>().phase == "save") return;
+  ADD_FAILURE() << "those of a second were queued";
 }
 
 StepFigures step(std::int64_t number) {

@@ -23,19 +23,6 @@
 namespace paceline {
 namespace {
 
-/// A folder that is gone when the test ends.
-class Folder {
- public:
-  Folder() : path_(std::filesystem::temp_directory_path() / concat("paceline-worker-", ::getpid())) {
-    std::filesystem::create_directories(path_);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
-
 TEST(Models, TheJobFileKnowsExactlyThoseThatThereAre) {
   const std::vector<std::string> built_in = built_in_models();
   EXPECT_EQ(std::vector<std::string>(model_kinds.begin(), model_kinds.end()), built_in);
@@ -93,8 +80,8 @@ std::vector<NamedWeight> some_weights(double shift) {
 const InputSpec input{{3, 28, 28}, 10, {0.25, 0.5, 0.75}, {0.5, 0.25, 0.125}, 0};
 
 TEST(Weights, ComeBackAsTheyWere) {
-  const Folder folder;
-  const std::string path = folder.file("w.safetensors");
+  const TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
   const std::vector<NamedWeight> saved = some_weights(0.5);
   ASSERT_TRUE(save_safetensors(path, saved, input).ok());
   std::vector<NamedWeight> loaded = some_weights(7);
@@ -112,8 +99,8 @@ TEST(Weights, ComeBackAsTheyWere) {
 }
 
 TEST(Weights, KeepWhatAModelOfTextTakesIn) {
-  const Folder folder;
-  const std::string path = folder.file("w.safetensors");
+  const TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
   ASSERT_TRUE(save_safetensors(path, some_weights(0), {{96}, 0, {}, {}, 5000}).ok());
   const auto spec = load_input_spec(path);
   ASSERT_TRUE(spec.ok()) << spec.error().message;
@@ -122,8 +109,8 @@ TEST(Weights, KeepWhatAModelOfTextTakesIn) {
 }
 
 TEST(Weights, InputsThatCannotBeAreRefused) {
-  const Folder folder;
-  const std::string path = folder.file("w.safetensors");
+  const TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
   const std::vector<InputSpec> wrong = {{{3, 2, 2}, 10, {0.5, 0.5}, {0.5, 0.5}, 0},
                                         {{3, 2, 2}, 10, {0.5}, {0.5, 0.5}, 0},
                                         {{3, 2, 2}, 10, {}, {}, 0},
@@ -145,8 +132,8 @@ TEST(Weights, HashesAreOfTheValuesWhateverTheirOrderInMemory) {
 }
 
 TEST(Weights, WrongFilesAreRefusedWithAReason) {
-  const Folder folder;
-  const std::string path = folder.file("w.safetensors");
+  const TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
   std::vector<NamedWeight> weights = some_weights(0);
   EXPECT_EQ(load_safetensors(path, weights).error().code, ErrorCode::not_found);
   ASSERT_TRUE(save_safetensors(path, {{"a.weight", torch::zeros({4, 3})}}, input).ok());
@@ -155,8 +142,8 @@ TEST(Weights, WrongFilesAreRefusedWithAReason) {
 
 // Bytes from outside: cut anywhere or with any byte changed, loading gives weights or an error.
 TEST(Weights, DamagedFilesNeverCrash) {
-  const Folder folder;
-  const std::string path = folder.file("w.safetensors");
+  const TemporaryFolder folder;
+  const std::string path = folder / "w.safetensors";
   ASSERT_TRUE(save_safetensors(path, some_weights(0), input).ok());
   const std::string whole = read_file(path).value();
   std::mt19937 random(5);
@@ -183,7 +170,7 @@ class ExportOfText : public ::testing::Test {
                      "dropout: 0.5}\n",
                      "job.yaml", {})
                      .value();
-    start_.run_dir = folder_.file("");
+    start_.run_dir = folder_.path();
     const InputSpec text{{6}, 0, {}, {}, 11};
     model_ = build_model(start_.job, text).value();
     model_->module().eval();
@@ -191,13 +178,13 @@ class ExportOfText : public ::testing::Test {
   }
   std::string exported(const std::string& format) {
     start_.export_format = format;
-    start_.export_path = folder_.file(format);
+    start_.export_path = folder_ / format;
     const Status status = export_model(start_);
     EXPECT_TRUE(status.ok()) << status.error().message;
     return start_.export_path;
   }
 
-  Folder folder_;
+  TemporaryFolder folder_;
   StartMessage start_;
   std::unique_ptr<Model> model_;
 };
@@ -281,7 +268,7 @@ SampleBatch first_batch(const Dataset& dataset, const InputMaker& maker, LoadReq
 }
 
 TEST(InputMaker, NormalisesAsTheDatasetSaysAndHashesWhatItWasGiven) {
-  const data_testing::TemporaryFolder folder;
+  const TemporaryFolder folder;
   const Dataset dataset = Dataset::open(data_testing::make_dataset(folder, 100)).value();
   const InputSpec inputs = input_of(dataset.info(), Job{}).value();
   EXPECT_EQ(inputs.sample_shape, (std::vector<std::int64_t>{1, 28, 28}));
@@ -302,7 +289,7 @@ TEST(InputMaker, NormalisesAsTheDatasetSaysAndHashesWhatItWasGiven) {
 }
 
 TEST(InputMaker, AugmentsByPositionAndNotByRequest) {
-  const data_testing::TemporaryFolder folder;
+  const TemporaryFolder folder;
   const Dataset dataset = Dataset::open(data_testing::make_dataset(folder, 100)).value();
   const Job job = augmented(24, 2, true);
   const InputSpec inputs = input_of(dataset.info(), job).value();

@@ -1,5 +1,7 @@
 #include "agent_link.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -9,8 +11,7 @@
 namespace paceline {
 namespace {
 
-// Nothing hangs on it.
-constexpr Duration look_up = std::chrono::seconds(1);
+constexpr Duration heartbeat_interval = std::chrono::milliseconds(100);
 
 std::string reason_to_leave(std::int64_t generation) {
   return concat("the coordinator ends generation ", generation);
@@ -51,9 +52,26 @@ Status AgentLink::send(const WorkerMessage& message) {
   return channel_.send(message);
 }
 
+/// Not behind what the agent has not read yet: it knows of this worker already, and a socket that is full of
+/// heartbeats would hold up what must be said.
+void AgentLink::beat() {
+  int unread = 0;
+  if (::ioctl(channel_.fd(), SIOCOUTQ, &unread) == 0 && unread > 0) return;
+  const std::lock_guard lock(send_mutex_);
+  // An agent that is gone shows when something is to be heard from it.
+  [[maybe_unused]] const Status sent = channel_.send(activity_.read(), Duration::zero());
+}
+
 void AgentLink::receive() {
+  const SteadyClock clock;
+  Instant next = clock.now();
   while (true) {
-    Result<std::optional<WorkerMessage>> message = channel_.receive(look_up);
+    if (clock.now() >= next) {
+      if (beats_) beat();
+      next = clock.now() + heartbeat_interval;
+    }
+    Result<std::optional<WorkerMessage>> message =
+        channel_.receive(std::max(next - clock.now(), Duration::zero()));
     const std::lock_guard lock(mutex_);
     if (stop_) return;
     if (message.ok() && !message->has_value()) continue;

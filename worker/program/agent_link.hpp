@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -9,12 +10,14 @@
 #include <string>
 #include <thread>
 
+#include "activity.hpp"
 #include "paceline/job/protocol.hpp"
 
 namespace paceline {
 
 /// A worker's end of its agent's socket. A thread of its own receives, so that the order to leave a
-/// generation reaches a rank that waits for others. Its members may be called from any thread.
+/// generation reaches a rank that waits for others, and sends heartbeats. Its members may be called from any
+/// thread.
 class AgentLink {
  public:
   explicit AgentLink(WorkerChannel channel) : channel_(std::move(channel)) {}
@@ -22,6 +25,10 @@ class AgentLink {
   AgentLink(const AgentLink&) = delete;
   AgentLink& operator=(const AgentLink&) = delete;
   void start();
+  /// From now on the agent hears ten times a second that this process is there, and what activity() says.
+  void send_heartbeats() noexcept { beats_ = true; }
+  /// For the training thread.
+  [[nodiscard]] Activity& activity() noexcept { return activity_; }
 
   [[nodiscard]] Status send(const WorkerMessage& message);
   /// The next message; nothing if none came within `timeout`; peer_lost when the agent is gone.
@@ -48,9 +55,12 @@ class AgentLink {
 
  private:
   void receive();
+  void beat();
   void obey(const LeaveMessage& leave);
 
   WorkerChannel channel_;
+  Activity activity_;
+  std::atomic<bool> beats_ = false;
   std::mutex send_mutex_;
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable came_;

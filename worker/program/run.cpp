@@ -52,7 +52,10 @@ Result<FinishedMessage> evaluate_run(const StartMessage& start, AgentLink& link)
 Result<std::optional<FinishedMessage>> carry_out(const StartMessage& start, AgentLink& link) {
   try {
     configure_process(start.threads);
-    if (start.action == "train") return train(start, link);
+    if (start.action == "train") {
+      link.send_heartbeats();
+      return train(start, link);
+    }
     if (start.action == "eval") {
       PACELINE_ASSIGN(FinishedMessage finished, evaluate_run(start, link));
       return std::optional(std::move(finished));

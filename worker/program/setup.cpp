@@ -85,7 +85,8 @@ Result<TrainedModel> load_trained_model(const StartMessage& start) {
 }
 
 Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, const InputSpec& input,
-                                     const Dataset& dataset, const Job& job) {
+                                     const Dataset& dataset, const Job& job,
+                                     const std::function<void()>& on_own_part) {
   const DatasetInfo& info = dataset.info();
   PACELINE_ASSIGN(const InputMaker inputs, InputMaker::for_evaluation(info, input));
   // Ranks without a grain have nothing to do, and still take part in the sum.
@@ -104,6 +105,7 @@ Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, c
   std::optional<SampleBatch> batch;  // the tensors lie in its memory
   const auto next = [&]() -> Result<Batch> {
     PACELINE_ASSIGN(batch, loader.next());
+    if (!batch.has_value() && on_own_part) on_own_part();
     if (!batch.has_value()) return Batch{};
     return inputs.tensors(*batch, 0, batch->size());
   };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "paceline/allreduce.hpp"
@@ -33,10 +34,12 @@ struct TrainedModel {
 [[nodiscard]] Result<TrainedModel> load_trained_model(const StartMessage& start);
 [[nodiscard]] std::string model_path(const std::string& run_dir);
 
-/// Collective: this rank's part of the dataset through the model, all parts added up.
+/// Collective: this rank's part of the dataset through the model, all parts added up. `on_own_part`: this
+/// rank's is done, and it waits for the others.
 [[nodiscard]] Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model,
                                                    const InputSpec& input, const Dataset& dataset,
-                                                   const Job& job);
+                                                   const Job& job,
+                                                   const std::function<void()>& on_own_part = {});
 
 /// Peak resident memory of this process.
 [[nodiscard]] std::int64_t peak_memory_bytes();

@@ -38,6 +38,16 @@ OptimizerConfig optimizer_config(const OptimizerSpec& spec) {
   return config;
 }
 
+Phase phase_of(StepPart part) {
+  switch (part) {
+    case StepPart::reduce: return Phase::reduce;
+    case StepPart::commit: return Phase::commit;
+    case StepPart::compute:
+    case StepPart::apply: break;
+  }
+  return Phase::compute;
+}
+
 /// Samples per second over the last moments of training.
 class Rate {
  public:
@@ -179,6 +189,7 @@ Result<std::optional<FinishedMessage>> Training::run() {
       if (!form) return std::optional<FinishedMessage>();
       PACELINE_TRY(settle(*form));
       if (form->donors == 0) complete_ = true;  // nobody has trained, so that any rank's beginning will do
+      link_.activity().begin(Phase::connect);
       Result<Membership> joined = join(start_, *form, link_);
       if (!joined.ok()) {
         PACELINE_TRY(tell_left(*form, joined.error()));
@@ -206,6 +217,7 @@ Result<std::optional<FinishedMessage>> Training::run() {
 /// Waits to be told of a generation; nothing where this worker is not wanted any more.
 Result<std::optional<FormMessage>> Training::next_form() {
   next_.reset();
+  link_.activity().begin(Phase::idle);
   while (!dismissed_) {
     PACELINE_ASSIGN(const std::optional<WorkerMessage> message, link_.take(idle));
     if (!message) continue;
@@ -266,6 +278,7 @@ Result<Ending> Training::be_member(Membership membership) {
 }
 
 Status Training::enter() {
+  link_.activity().begin(Phase::transfer);
   changes_ = false;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
   if (trainer_)
@@ -294,6 +307,7 @@ Status Training::make_trainer() {
   options.seed = static_cast<std::uint64_t>(job_.seed);
   options.share_state = false;  // enter() does
   options.reproducible = job_.reproducible;
+  options.on_part = [this](StepPart part) { link_.activity().begin(phase_of(part)); };
   auto trainer = Trainer::make(*communicator_, *model_, options);
   if (!trainer.ok()) return std::move(trainer).error();
   trainer_.emplace(std::move(*trainer));
@@ -406,6 +420,8 @@ Status Training::train_step(std::int64_t step) {
   const Duration busy_before = communicator_->busy();
   const StepRange range = plan_->steps.range(step);
   spec_ = {};
+  link_.activity().at_step(step + 1);
+  link_.activity().begin(Phase::data);
   PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(range, spec_));
   spec_.step = step;
   spec_.global_samples = range.positions.count;
@@ -489,8 +505,10 @@ Status Training::end_epoch(std::int64_t epoch) {
   PACELINE_TRY(log_.send_all());
   if (eval_dataset_.has_value() && due) {
     trainer_->prepare_evaluation();
-    PACELINE_ASSIGN(EvalMessage eval,
-                    evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_));
+    link_.activity().at_step(counters_.committed + 1);
+    link_.activity().begin(Phase::evaluate);
+    PACELINE_ASSIGN(EvalMessage eval, evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_,
+                                                       [this] { link_.activity().begin(Phase::reduce); }));
     eval.epoch = epoch;
     counters_.keep(eval);
     if (leads()) PACELINE_TRY(link_.send(eval));
@@ -513,6 +531,7 @@ Status Training::agree_on_weights(const std::string& sha256) {
 }
 
 Status Training::finish() {
+  link_.activity().begin(Phase::save);
   trainer_->prepare_evaluation();
   const std::vector<NamedWeight> weights = weights_of(model_->module());
   FinishedMessage finished;

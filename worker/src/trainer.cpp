@@ -56,7 +56,7 @@ class Trainer::Impl {
   Impl(Communicator& communicator, Model& model, TrainerOptions options)
       : communicator_(&communicator),
         model_(model),
-        options_(options),
+        options_(std::move(options)),
         images_(image_format(model.module())),
         normalization_(model.module()) {}
 
@@ -77,6 +77,9 @@ class Trainer::Impl {
   [[nodiscard]] SummedTensors summed_tensors() const;
   [[nodiscard]] Status make_gradients();
   [[nodiscard]] Status share_state_of_rank_0();
+  void begin(StepPart part) const {
+    if (options_.on_part) options_.on_part(part);
+  }
   [[nodiscard]] Result<Duration> sum_up(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] torch::Tensor inputs_of(const Pass& pass) const;
@@ -206,6 +209,7 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
   PACELINE_ASSIGN(const Duration waited, sum_up(spec, passes));
   held_ = spec;
   const Instant voting = steady_clock.now();
+  begin(StepPart::commit);
   PACELINE_ASSIGN(const Vote vote, commit(spec));
   const Duration exposed = waited + (steady_clock.now() - voting);
   PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
@@ -220,6 +224,7 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
 Result<Duration> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
   Duration waited{};
   for (bool again = false;; again = true) {
+    begin(StepPart::compute);
     gradients_->begin_step(spec, again);
     const Status computed = compute(spec, passes);
     if (!computed.ok()) {
@@ -229,6 +234,7 @@ Result<Duration> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pas
       return computed.error();
     }
     const Instant backward_ended = steady_clock.now();
+    begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
     waited += steady_clock.now() - backward_ended;
     PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle());
@@ -293,6 +299,7 @@ Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
 }
 
 Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
+  begin(StepPart::apply);
   PACELINE_ASSIGN(const StepSums sums, gradients_->sums().read_out());
   StepOutcome outcome;
   outcome.loss = sums.loss;
@@ -332,7 +339,7 @@ Trainer::~Trainer() = default;
 
 Result<Trainer> Trainer::make(Communicator& communicator, Model& model, TrainerOptions options) {
   try {
-    auto impl = std::make_unique<Impl>(communicator, model, options);
+    auto impl = std::make_unique<Impl>(communicator, model, std::move(options));
     PACELINE_TRY(impl->prepare());
     return Trainer(std::move(impl));
   } catch (const std::exception& exception) {

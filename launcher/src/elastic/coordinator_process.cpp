@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "elastic/heartbeat.hpp"
 #include "generation_file.hpp"
 #include "launch.hpp"
 #include "paceline/base/log.hpp"
@@ -138,7 +139,7 @@ void CoordinatorProcess::heard(control::StreamId stream, const control::FromAgen
   if (verdict == Verdict::gap) return server_->close(stream);  // it says again what has not come
   const std::string name = roster_.name_of(stream);
   switch (message.what_case()) {
-    case control::FromAgent::kHeartbeat: break;
+    case control::FromAgent::kHeartbeat: return hear_heartbeats(name, message.heartbeat());
     case control::FromAgent::kStarted: return started(name, message.started());
     case control::FromAgent::kSaid: return said(name, message.said());
     case control::FromAgent::kGone: return gone(name, message.gone());
@@ -250,6 +251,18 @@ void CoordinatorProcess::begin_when_all_are_there() {
 void CoordinatorProcess::started(const std::string& agent, const control::WorkerStarted& message) {
   const WorkerPlace* const where = roster_.place_of(message.worker());
   if (where != nullptr && where->agent == agent) workers_[message.worker()].pid = message.pid();
+}
+
+void CoordinatorProcess::hear_heartbeats(const std::string& agent, const control::Heartbeat& message) {
+  for (const control::WorkerSaid& said : message.workers()) {
+    const WorkerPlace* const where = roster_.place_of(said.worker());
+    if (where == nullptr || where->agent != agent) continue;
+    const Result<WorkerMessage> heard = decode(said.message());
+    const auto* heartbeat = heard.ok() ? std::get_if<HeartbeatMessage>(&*heard) : nullptr;
+    if (heartbeat == nullptr) continue;
+    workers_[said.worker()].heartbeat = *heartbeat;
+    feed(heartbeat_of(said.worker(), *heartbeat));
+  }
 }
 
 void CoordinatorProcess::said(const std::string& agent, const control::WorkerSaid& said) {

@@ -35,6 +35,7 @@ class CoordinatorProcess {
     std::string ended_because;
     std::deque<std::string> last_words;  // of one that said that it failed
     bool finished = false;
+    std::optional<HeartbeatMessage> heartbeat;
   };
 
   CoordinatorProcess(Options options, LaunchFacts facts, Job job, std::unique_ptr<control::Server> server,
@@ -59,6 +60,7 @@ class CoordinatorProcess {
   // what they say
   void started(const std::string& agent, const control::WorkerStarted& message);
   void said(const std::string& agent, const control::WorkerSaid& message);
+  void hear_heartbeats(const std::string& agent, const control::Heartbeat& message);
   void gone(const std::string& agent, const control::WorkerGone& message);
   void handle(WorkerId id, const WorkerMessage& message, const control::WorkerSaid& said);
   void end_with(WorkerId id, const std::string& why);

@@ -103,7 +103,8 @@ std::string CoordinatorProcess::status_json() {
                 {"pid", worker.pid},
                 {"device", "cpu"},
                 {"state", coordinator_ ? coordinator_->describe(id) : "starting"},
-                {"step", member ? Json(record_.steps()) : Json(nullptr)},
+                {"step", member && worker.heartbeat ? Json(worker.heartbeat->step) : Json(nullptr)},
+                {"doing", worker.heartbeat ? Json(worker.heartbeat->phase) : Json(nullptr)},
                 {"share", member && shares.ok() ? Json((*shares)[static_cast<std::size_t>(rank)]) : Json(0)},
                 {"step_ms", nullptr}};
     ranks.push_back(std::move(one));

@@ -125,7 +125,13 @@ void ElasticAgent::beat() {
   if (clock_.now() - beat_at_ < beat_interval) return;
   beat_at_ = clock_.now();
   control::FromAgent message;
-  message.mutable_heartbeat();
+  control::Heartbeat& heartbeat = *message.mutable_heartbeat();
+  for (auto& [id, worker] : workers_) {
+    if (worker.heartbeat.empty()) continue;
+    control::WorkerSaid& said = *heartbeat.add_workers();
+    said.set_worker(id);
+    said.set_message(std::exchange(worker.heartbeat, {}));
+  }
   link_.mention(message);
 }
 
@@ -148,7 +154,7 @@ control::WorkerReport ElasticAgent::report_of(std::int64_t id, const Worker& wor
   report.set_worker(id);
   report.set_pid(worker.process.pid());
   report.set_slot(static_cast<std::int64_t>(worker.slot));
-  report.set_told_generation(worker.told_generation);
+  report.set_told_generation(worker.told_since);
   report.set_told_stop(worker.told_stop);
   report.set_dismissed(worker.dismissed);
   report.set_ended(!worker.ended_because.empty());
@@ -240,7 +246,7 @@ void ElasticAgent::tell(const control::TellWorker& order) {
   if (const auto* form = std::get_if<FormMessage>(&*message)) {
     // A successor may say again what its predecessor had said.
     if (form->generation <= worker.told_generation) return;
-    worker.told_generation = form->generation;
+    worker.told_generation = worker.told_since = form->generation;
   }
   worker.told_stop = worker.told_stop || std::holds_alternative<StopMessage>(*message);
   worker.dismissed = worker.dismissed || std::holds_alternative<DismissMessage>(*message);
@@ -324,8 +330,14 @@ void ElasticAgent::handle(std::int64_t id, const WorkerMessage& message) {
   said.set_message(encode(message));
   if (std::holds_alternative<ReadyMessage>(message)) {
     worker.ready = said.message();
-  } else if (std::holds_alternative<EnteredMessage>(message) || std::holds_alternative<LeftMessage>(message)) {
+  } else if (std::holds_alternative<HeartbeatMessage>(message)) {
+    worker.heartbeat = said.message();
+    return;
+  } else if (std::holds_alternative<EnteredMessage>(message)) {
     worker.standing = said.message();
+  } else if (std::holds_alternative<LeftMessage>(message)) {
+    worker.standing = said.message();
+    worker.told_since = 0;
   } else if (const auto* steps = std::get_if<StepsMessage>(&message)) {
     if (!steps->steps.empty()) worker.steps.emplace_back(steps->steps.back().step, said.message());
   } else if (std::holds_alternative<EvalMessage>(message)) {

@@ -42,7 +42,9 @@ class ElasticAgent {
     // What another coordinator would have to know of it.
     std::int64_t told_generation = 0;
     bool told_stop = false, dismissed = false;
+    std::int64_t told_since{};  ///< the same, since it left a generation
     std::string ready{}, standing{}, eval{}, last{};
+    std::string heartbeat{};  ///< the newest that was not handed on
     std::deque<std::pair<std::int64_t, std::string>> steps{};  ///< by their last step; not in the journal yet
   };
 

@@ -15,7 +15,7 @@ namespace paceline {
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 3;
+inline constexpr int worker_protocol_version = 4;
 inline constexpr int worker_channel_fd = 3;
 inline constexpr int worker_listener_fd = 4;  ///< a listening socket, where StartMessage says so
 
@@ -83,6 +83,16 @@ struct HelloMessage {
 
 /// Loaded, and ready to be a member of a generation. Training only.
 struct ReadyMessage {};
+
+/// That the worker is there, ten times a second from its start on, from a thread that does nothing else.
+/// Training only.
+struct HeartbeatMessage {
+  std::int64_t step = 0;  ///< in progress, from 1; 0 before the first
+  /// What the training thread does: loading, idle (no generation), connect, transfer (the state), data (waits
+  /// for its samples), compute, reduce, commit (both wait for others), evaluate, save.
+  std::string phase = "loading";
+  double seconds = 0;  ///< since when
+};
 
 /// It is a member of this generation now, and holds the whole training state.
 struct EnteredMessage {
@@ -176,8 +186,8 @@ struct FailedMessage {
 
 using WorkerMessage =
     std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage, DismissMessage,
-                 AckMessage, HelloMessage, ReadyMessage, EnteredMessage, UnpreparedMessage, LeftMessage,
-                 StepsMessage, ProgressMessage, EvalMessage, FinishedMessage, FailedMessage>;
+                 AckMessage, HelloMessage, ReadyMessage, HeartbeatMessage, EnteredMessage, UnpreparedMessage,
+                 LeftMessage, StepsMessage, ProgressMessage, EvalMessage, FinishedMessage, FailedMessage>;
 
 [[nodiscard]] std::string encode(const WorkerMessage& message);
 /// Bytes from outside: any string gives a message or an error, never a crash.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -74,6 +75,22 @@ struct PreparationFailed {
   std::int64_t generation = 0;
   std::string why;
 };
+/// What the training thread of a worker does, as far as that matters to the others.
+enum class WorkPhase {
+  other,     ///< what only it does, or what has a limit of its own: start, connect, receive the state, save
+  data,      ///< waits for its samples
+  compute,   ///< its passes, the optimizer
+  evaluate,  ///< its part of the evaluation
+  waits,     ///< in a collective, for other ranks
+};
+/// That it is there, about ten times a second: from a thread that does nothing else, so that only a process
+/// that stands still is silent. Nothing is concluded about a worker that has never sent one.
+struct WorkerHeartbeat {
+  WorkerId worker = 0;
+  std::int64_t step = 0;  ///< in progress
+  WorkPhase phase = WorkPhase::other;
+  Duration in_phase_for{};
+};
 struct StepsCommitted {
   std::int64_t applied = 0;  ///< steps, so far
 };
@@ -109,9 +126,9 @@ struct StopWanted {};
 /// Nothing but the time, see Coordinator::wake.
 struct Tick {};
 using CoordinatorEvent =
-    std::variant<WorkerReady, WorkerLost, WorkerLeft, WorkerEntered, PreparationFailed, StepsCommitted,
-                 WorkerFinished, WorkerFailed, RecordWritten, ResizeWanted, RoomChanged, DrainWanted, StopWanted,
-                 Tick>;
+    std::variant<WorkerReady, WorkerLost, WorkerLeft, WorkerEntered, PreparationFailed, WorkerHeartbeat,
+                 StepsCommitted, WorkerFinished, WorkerFailed, RecordWritten, ResizeWanted, RoomChanged,
+                 DrainWanted, StopWanted, Tick>;
 
 // ---- what it wants done ----------------------------------------------------------------------------
 
@@ -199,11 +216,21 @@ struct CoordinatorLimits {
   Duration finish = std::chrono::minutes(10);  ///< from the first WorkerFinished to the last
   Duration exit = std::chrono::seconds(
       30);  ///< from DismissWorker or WorkerFinished to EndWorker, and from that to WorkerLost
+  Duration silence = std::chrono::seconds(5);  ///< without a heartbeat; then it is ended
+  /// That a rank may be in one part of its own work while the others wait for it, and how many times as long
+  /// as those took for that part; then it is ended.
+  Duration progress = std::chrono::seconds(30);
+  int slower = 5;
+  Duration look = std::chrono::seconds(1);            ///< from one look for those two to the next
   Duration prepare_again = std::chrono::seconds(10);  ///< from giving a planned generation up to the next
   Duration record_again = std::chrono::seconds(1);    ///< between attempts to write a record
   Duration record = std::chrono::seconds(60);         ///< from the first attempt to giving up
-  int start_failures = 3;  ///< workers lost in a row before they could train; then no more are started
-  int redone = 3;          ///< times that a step is done again; then it is the step's fault (P11)
+  int start_failures = 3;  ///< workers lost in a row before they could train; then no more for a while
+  /// That while. Twice as long each time that those who are started after it are lost as well, up to the
+  /// most.
+  Duration start_again = std::chrono::seconds(10);
+  Duration start_again_most = std::chrono::minutes(5);
+  int redone = 3;  ///< times that a step is done again; then it is the step's fault (P11)
   int not_entered =
       10;  ///< generations in a row in which nobody could begin to train; then it is the network's
 };
@@ -276,6 +303,19 @@ class Coordinator {
   };
   static constexpr std::size_t stages = 8;
 
+  /// What a worker's heartbeats have told.
+  struct Pulse {
+    Instant heard{};
+    Instant awake{};  // its first heartbeat after it had stood still, or of all
+    std::int64_t step = 0;
+    WorkPhase phase = WorkPhase::other;
+    Instant since{};                 // it is in that phase
+    std::array<Duration, 5> took{};  // by phase: the last time that it was through with it
+    bool silence_told = false;       // that it is waited for
+    /// It has been in its phase, without the time in which it stood still.
+    [[nodiscard]] Duration busy() const { return heard - std::max(since, awake); }
+  };
+
   struct Worker {
     GenerationMember member;
     Stage stage = Stage::starting;
@@ -286,6 +326,7 @@ class Coordinator {
     bool receives = false;            // the state, in the generation that it is told to form
     bool shed = false;                // told to prepare a generation that goes on without it
     bool draining = false;            // to be replaced, or done without
+    std::optional<Pulse> pulse;       // nothing before its first heartbeat
   };
   using Workers = std::map<WorkerId, Worker>;
 
@@ -307,6 +348,7 @@ class Coordinator {
   void handle(const WorkerLeft& event);
   void handle(const WorkerEntered& event);
   void handle(const PreparationFailed& event);
+  void handle(const WorkerHeartbeat& event);
   void handle(const StepsCommitted& event);
   void handle(const WorkerFinished& event);
   void handle(const WorkerFailed& event);
@@ -326,6 +368,8 @@ class Coordinator {
   void advance();
   void start_missing();
   void start_failed(const std::string& how);
+  void start_without_pause();
+  [[nodiscard]] bool start_no_more() const;
   void try_to_form();
   void try_to_prepare();
   void try_to_settle();
@@ -346,6 +390,16 @@ class Coordinator {
   [[nodiscard]] bool is_tried_too_often(std::int64_t base);
   void note_attempt(std::int64_t base);
   [[nodiscard]] bool is_survivor(const Worker& worker) const;
+
+  void missed(WorkerId id, Stage stage, const std::string& what);
+  [[nodiscard]] bool is_to_look() const;
+  void look_after_workers();
+  void end_silent();
+  void end_stuck();
+  void expel(WorkerId id, const std::string& why);
+  [[nodiscard]] bool may_hold_state(const Worker& worker) const;
+  [[nodiscard]] std::string cause_of_delay(const Pulse& late, const std::vector<const Pulse*>& waiting) const;
+  [[nodiscard]] std::string place_of(WorkerId id) const;
 
   [[nodiscard]] std::string overdue(WorkerId id);
   void set_stage(WorkerId id, Worker& worker, Stage stage, std::optional<Duration> limit = {});
@@ -392,7 +446,10 @@ class Coordinator {
   std::int64_t tried_base_ = -1;      // of the last repair
   int redone_ = 0, not_entered_ = 0;  // repairs in a row at that base
   int start_failures_ = 0;
-  bool start_no_more_ = false;
+  Duration start_pause_{};           // the last, or none since somebody has begun to train
+  std::optional<Instant> start_at_;  // none are started before
+  Instant looked_at_{};              // for silent and stuck workers
+  std::optional<Instant> look_at_;   // for the next time; nothing before the first heartbeat
   std::optional<Instant> stop_at_, finish_at_;
   std::int64_t repairs_ = 0, resizes_ = 0;
 };

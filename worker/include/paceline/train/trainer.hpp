@@ -18,6 +18,9 @@
 
 namespace paceline {
 
+/// What a rank is at within step(). In `reduce` and `commit` it waits for the others.
+enum class StepPart { compute, reduce, commit, apply };
+
 struct TrainerOptions {
   OptimizerConfig optimizer;
   /// Gradients are reduced in buckets of about this size, each as soon as backward has filled it: small
@@ -32,6 +35,8 @@ struct TrainerOptions {
   /// are dealt to them, as long as the passes are the same; docs/reproducible.md says what that takes. Ranks
   /// that don't compute alike are refused. Gradients then take 12 bytes per element instead of 4.
   bool reproducible = false;
+  /// Told the beginning of each part, in the thread of step().
+  std::function<void(StepPart)> on_part = {};
 };
 
 /// Samples that go forward and backward together.

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "paceline/base/clock.hpp"
+#include "paceline/job/protocol.hpp"
+
+namespace paceline {
+
+/// What the training thread does, as HeartbeatMessage has it.
+enum class Phase : std::uint8_t {
+  loading,
+  idle,
+  connect,
+  transfer,
+  data,
+  compute,
+  reduce,
+  commit,
+  evaluate,
+  save
+};
+
+/// The training thread says what it does, and another reads it for the heartbeats. A new phase costs a look
+/// at the clock and a store.
+class Activity {
+ public:
+  void begin(Phase phase) noexcept {
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - origin_).count();
+    // Together in one word, so that a phase is never read with the beginning of another.
+    doing_.store(static_cast<std::uint64_t>(ms) << 8 | static_cast<std::uint64_t>(phase),
+                 std::memory_order_relaxed);
+  }
+  /// The step in progress, from 1.
+  void at_step(std::int64_t step) noexcept { step_.store(step, std::memory_order_relaxed); }
+
+  [[nodiscard]] HeartbeatMessage read() const {
+    static constexpr std::array<std::string_view, 10> names = {
+        "loading", "idle", "connect", "transfer", "data", "compute", "reduce", "commit", "evaluate", "save"};
+    const std::uint64_t doing = doing_.load(std::memory_order_relaxed);
+    HeartbeatMessage message;
+    message.step = step_.load(std::memory_order_relaxed);
+    message.phase = names.at(doing & 0xff);
+    message.seconds = to_seconds(clock_.now() - origin_ - std::chrono::milliseconds(doing >> 8));
+    return message;
+  }
+
+ private:
+  SteadyClock clock_;
+  Instant origin_ = clock_.now();
+  std::atomic<std::uint64_t> doing_ = 0;  // milliseconds since origin_, and in the low byte the phase
+  std::atomic<std::int64_t> step_ = 0;
+};
+
+}  // namespace paceline
