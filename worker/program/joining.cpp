@@ -105,7 +105,7 @@ Status transfer_state(Communicator& communicator, std::int64_t donors, std::span
   for (const Piece& piece : pieces)
     works.push_back(communicator.broadcast_async(piece.bytes.data(), piece.bytes.size(), DataType::u8,
                                                  static_cast<int>(piece.donor)));
-  for (Work& work : works) PACELINE_TRY(work.wait());
+  PACELINE_TRY(wait_all(works));
   // Donors' own bytes are what they are; the others hold theirs against what each says that it sent.
   const bool gives = communicator.rank() < donors;
   std::vector<std::uint64_t> sent(static_cast<std::size_t>(communicator.size()), 0);
