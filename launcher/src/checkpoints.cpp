@@ -19,8 +19,7 @@ std::string name_of(const CheckpointId& id) {
 std::optional<CheckpointPart> part_of(const CheckpointMessage& message) {
   std::optional<std::vector<std::uint64_t>> checksums = parse_checksums(message.checksums);
   if (!checksums) return std::nullopt;
-  return CheckpointPart{
-      message.rank, message.ranks, {message.offset, message.bytes}, std::move(*checksums)};
+  return CheckpointPart{message.rank, message.ranks, {message.offset, message.bytes}, std::move(*checksums)};
 }
 
 }  // namespace
@@ -145,9 +144,8 @@ Status CheckpointKeeper::publish() {
     return {};
   }
   attempt_.reset();
-  PACELINE_TRY(record_.add(JournalCheckpoint{id.step, id.generation,
-                                             static_cast<std::int64_t>(complete.parts.size()),
-                                             state_bytes(complete)}));
+  PACELINE_TRY(record_.add(JournalCheckpoint{
+      id.step, id.generation, static_cast<std::int64_t>(complete.parts.size()), state_bytes(complete)}));
   const Status kept = keep_checkpoints(run_dir_, keep_);
   if (!kept.ok()) warn_(concat("old checkpoints are not removed: ", kept.error().message));
   return {};

@@ -25,6 +25,10 @@ CoordinatorOptions coordinator_options(const LaunchRequest& request) {
   options.wish = request.ranks;
   options.max_ranks = std::max(request.ranks, request.job.ranks.max);
   options.min_ranks = std::min(request.ranks, request.job.ranks.min);
+  options.term = request.position.term;
+  options.base_step = request.position.base_step;
+  options.last_generation = request.position.last_generation;
+  options.last_worker = request.position.last_worker;
   return options;
 }
 
@@ -37,7 +41,9 @@ ElasticJob::ElasticJob(const LaunchRequest& request, const Team& team, RunRecord
       record_(record),
       signals_(signals),
       display_(display),
-      coordinator_(coordinator_options(request)) {
+      coordinator_(coordinator_options(request)),
+      keeper_(request.run_dir, request.job, record,
+              [&display](const std::string& sentence) { display.warning(sentence); }) {
 }
 
 ElasticJob::~ElasticJob() {
@@ -55,6 +61,7 @@ Outcome ElasticJob::run() {
     end_loiterers();
     if (const auto wake = coordinator_.wake(); !ended_ && wake && clock_.now() >= *wake) feed(Tick{});
   }
+  keeper_.on_end();
   outcome_.repairs = coordinator_.repairs();
   outcome_.resizes = coordinator_.resizes();
   if (coordinator_.generation() != nullptr) outcome_.generation = coordinator_.generation()->generation;
@@ -161,6 +168,8 @@ void ElasticJob::handle(WorkerId id, const WorkerMessage& message) {
     write_down(record_.add(*eval));
     if (!known) display_.eval(*eval);
     outcome_.eval = *eval;
+  } else if (const auto* part = std::get_if<CheckpointMessage>(&message)) {
+    write_down(keeper_.on_part(id, *part));
   } else if (const auto* finished = std::get_if<FinishedMessage>(&message)) {
     worker.finished = *finished;
     worker.closed_at = clock_.now();
@@ -211,6 +220,7 @@ void ElasticJob::reap(WorkerId id) {
     display_.warning(failure_text(report, log_of(id)));
   }
   workers_.erase(id);
+  keeper_.on_lost(id);
   feed(WorkerLost{id, named});
 }
 
@@ -300,10 +310,12 @@ void ElasticJob::tell(WorkerId id, const WorkerMessage& message) {
 void ElasticJob::tell_form(WorkerId id, const Generation& record, bool background) {
   FormMessage form;
   form.generation = record->generation;
+  form.term = record->term;
   form.rank = -1;
   form.base_step = record->base_step;
   form.donors = static_cast<std::int64_t>(record->donors.size());
   form.background = background;
+  if (record->donors.empty()) form.checkpoint = request_.position.checkpoint;
   for (std::size_t rank = 0; rank < record->members.size(); ++rank) {
     const GenerationMember& member = record->members[rank];
     if (member.worker == id) form.rank = static_cast<std::int64_t>(rank);
@@ -338,10 +350,11 @@ void ElasticJob::carry_out(const EndWorker& effect) {
 void ElasticJob::carry_out(const Announce& effect) {
   if (effect.kind == Announce::Kind::generation) {
     const GenerationRecord& record = *coordinator_.generation();
+    keeper_.on_generation(record);
     write_down(record_.add(JournalGeneration{record.generation, record.term, record.base_step,
                                              static_cast<std::int64_t>(record.members.size()), record.planned,
                                              record.reason}));
-    if (record.generation > 1) display_.line(effect.text);
+    if (record.generation > request_.position.last_generation + 1) display_.line(effect.text);
   } else if (effect.kind == Announce::Kind::warning) {
     display_.warning(effect.text);
   } else if (effect.kind == Announce::Kind::resize) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "agent.hpp"
+#include "checkpoints.hpp"
 #include "launch.hpp"
 #include "paceline/sched/coordinator.hpp"
 #include "run_record.hpp"
@@ -83,6 +84,7 @@ class ElasticJob {
   Display& display_;
   SteadyClock clock_;
   Coordinator coordinator_;
+  CheckpointKeeper keeper_;
   std::map<WorkerId, Worker> workers_;
   std::vector<CoordinatorEvent> events_;  // that the effects in hand have led to
   bool ended_ = false;

@@ -16,6 +16,15 @@
 
 namespace paceline {
 
+/// Where a run goes on: at its beginning, or where it is resumed.
+struct RunPosition {
+  std::int64_t term = 1;             ///< of its coordinator
+  std::int64_t base_step = 0;        ///< steps that are trained
+  std::string checkpoint{};          ///< folder of the state after those; empty: there are none
+  std::int64_t last_generation = 0;  ///< the highest number that is taken
+  std::int64_t last_worker = -1;     ///< the same of workers
+};
+
 /// What the workers of a job are to do.
 struct LaunchRequest {
   std::string action = "train";  ///< train, eval, export
@@ -26,6 +35,7 @@ struct LaunchRequest {
   std::string export_path;
   std::string worker_program;
   std::string consumed_key;  ///< train: of the journal, see StartMessage
+  RunPosition position;      ///< train
 };
 
 /// An agent's part of a launch: its workers' places, and how the ranks find each other.

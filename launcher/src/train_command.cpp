@@ -11,6 +11,7 @@
 #include "paceline/base/text.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/import.hpp"
+#include "resume.hpp"
 #include "run_directory.hpp"
 #include "run_record.hpp"
 #include "spawn.hpp"
@@ -112,12 +113,33 @@ struct Prepared {
   LaunchRequest request;
   DatasetInfo dataset;
   Team team;
+  // Of a run that is resumed:
+  std::optional<RunDirectory> directory;
+  std::optional<RunHistory> history;
 };
+
+/// The run that is to go on: nobody else is in its folder, and its job is the same.
+Status take_run(const TrainOptions& options, const Place& place, Prepared& prepared) {
+  if (!place.in_shell())
+    return Error{ErrorCode::unsupported, concat("--resume under ", place.launcher, " (", place.why,
+                                                ") is not there yet: resume the run from a plain shell")};
+  PACELINE_ASSIGN(prepared.directory, RunDirectory::reopen(options.resume));
+  prepared.request.run_dir = prepared.directory->path();
+  PACELINE_ASSIGN(prepared.history, read_history(prepared.request.run_dir));
+  std::vector<JobOverride> overrides = options.overrides;
+  if (options.threads > 0) overrides.push_back({"threads", concat(options.threads)});
+  PACELINE_ASSIGN(prepared.request.job, resumed_job(prepared.history->job, overrides));
+  return {};
+}
 
 Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& signals) {
   Prepared prepared;
   LaunchRequest& request = prepared.request;
-  PACELINE_ASSIGN(request.job, read_job(options));
+  if (options.resume.empty()) {
+    PACELINE_ASSIGN(request.job, read_job(options));
+  } else {
+    PACELINE_TRY(take_run(options, head.place(), prepared));
+  }
   PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
   PACELINE_TRY(head.write_json_to(options.json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
@@ -142,14 +164,33 @@ void announce(Head& head, const Prepared& prepared) {
   head.display().line(concat("run directory ", prepared.request.run_dir));
 }
 
-/// The run's journal and metrics, and for the workers its key.
-Result<RunRecord> open_record(LaunchRequest& request, const DatasetInfo& dataset) {
-  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(request.job, request.run_dir, dataset));
-  request.consumed_key = hex_word(header.key);
+/// The run's journal and metrics: those of a new run, or what goes on from those that are there.
+Result<RunRecord> open_record(Prepared& prepared, Display& display) {
   static const SteadyClock clock;
+  LaunchRequest& request = prepared.request;
   const Job& job = request.job;
-  return RunRecord::create(request.run_dir, clock, header,
-                           StepPlan(dataset.samples, job.batch.global, job.epochs, job.steps));
+  const StepPlan plan(prepared.dataset.samples, job.batch.global, job.epochs, job.steps);
+  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(job, request.run_dir, prepared.dataset));
+  if (!prepared.history) return RunRecord::create(request.run_dir, clock, header, plan);
+  PACELINE_TRY(check_same_order(prepared.history->journal.header, header));
+  PACELINE_ASSIGN(request.position,
+                  find_position(request.run_dir, *prepared.history,
+                                [&display](const std::string& sentence) { display.warning(sentence); }));
+  PACELINE_ASSIGN(RunRecord record, RunRecord::succeed(request.run_dir, clock, request.position.term,
+                                                       request.position.base_step, plan));
+  display.line(concat("resumed after step ", request.position.base_step, " of ", plan.steps()));
+  return record;
+}
+
+/// The folder, with the job in it.
+Result<RunDirectory> open_run_directory(const TrainOptions& options, Prepared& prepared) {
+  Result<RunDirectory> directory = prepared.directory ? Result<RunDirectory>(std::move(*prepared.directory))
+                                                      : make_run_directory(options, prepared.request.job);
+  if (!directory.ok()) return directory;
+  prepared.request.run_dir = directory->path();
+  PACELINE_TRY(
+      write_file_atomically(prepared.request.run_dir + "/job.json", job_to_json(prepared.request.job)));
+  return directory;
 }
 
 /// A run whose last line can't be written is no success.
@@ -170,13 +211,12 @@ int lead(const TrainOptions& options, const Place& place) {
   if (!prepared.ok()) return head.give_up(facts, prepared.error(), signals.value()->first());
   LaunchRequest& request = prepared->request;
   facts.ranks = request.ranks;
-  const Result<RunDirectory> directory = make_run_directory(options, request.job);
+  const Result<RunDirectory> directory = open_run_directory(options, *prepared);
   if (!directory.ok()) return head.give_up(facts, directory.error());
-  request.run_dir = facts.run_dir = directory->path();
-  const Status written = write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job));
-  if (!written.ok()) return head.give_up(facts, written.error());
-  Result<RunRecord> record = open_record(request, prepared->dataset);
+  facts.run_dir = request.run_dir;
+  Result<RunRecord> record = open_record(*prepared, head.display());
   if (!record.ok()) return head.give_up(facts, record.error());
+  request.consumed_key = hex_word(record->key());
   announce(head, *prepared);
   Outcome outcome = head.run(request, prepared->team, **signals, &*record);
   end_record(*record, outcome);

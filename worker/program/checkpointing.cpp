@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <ctime>
 #include <utility>
@@ -16,8 +17,8 @@ namespace {
 
 const SteadyClock steady_clock;
 
-// Of the time of one core, while training goes on. A step is as slow as its slowest core, so that is also what
-// is added to a step.
+// Of the time of one core, while training goes on. A step is as slow as its slowest core, so that is also
+// what is added to a step.
 constexpr double share_of_a_core = 0.01;
 
 /// What this thread has computed, waiting left out.
@@ -131,14 +132,22 @@ CheckpointMessage Checkpointing::message() const {
   return message;
 }
 
+bool Checkpointing::written() const noexcept {
+  // Without the lock: a thread of the lowest priority may be kept waiting while it has that.
+  return busy() && done_;
+}
+
 Status Checkpointing::report() {
-  if (!busy()) return {};
-  {
-    const std::lock_guard lock(mutex_);
-    if (!done_) return {};
-  }
+  if (!written()) return {};
   thread_.join();
-  return link_.send(message());
+  CheckpointMessage news = message();
+  Status sent = link_.send(news);
+  if (sent.ok() || sent.error().code != ErrorCode::invalid_argument) return sent;
+  // Longer than a message can be. The agent must not wait for it.
+  news.error = sent.error().message;
+  news.checksums.clear();
+  news.layout.clear();
+  return link_.send(news);
 }
 
 Status Checkpointing::finish() {
@@ -147,9 +156,36 @@ Status Checkpointing::finish() {
     std::unique_lock lock(mutex_);
     hurry_ = true;
     changed_.notify_all();
-    changed_.wait(lock, [this] { return done_; });
+    changed_.wait(lock, [this] { return done_.load(); });
   }
   return report();
+}
+
+Status read_checkpoint(const Checkpoint& checkpoint, std::span<const StatePart> state,
+                       const CheckpointSlice* slice) {
+  const std::vector<CheckpointEntry>& layout = checkpoint.manifest.layout;
+  const auto differs = [&](const std::string& how) {
+    return Error{ErrorCode::mismatch,
+                 concat("the checkpoint ", checkpoint.folder, " is not of this job's state: ", how,
+                        "; is the program of the version that wrote it?")};
+  };
+  if (layout.size() != state.size())
+    return differs(concat("it has ", layout.size(), " parts, and the state has ", state.size()));
+  std::vector<std::span<std::byte>> into;
+  std::int64_t at = 0;
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    const std::int64_t bytes = std::ssize(state[i].bytes);
+    if (layout[i] != CheckpointEntry{state[i].name, bytes})
+      return differs(concat("it has ", layout[i].bytes, " bytes of ", layout[i].name, ", and the state has ",
+                            bytes, " of ", state[i].name));
+    const std::int64_t from = slice == nullptr ? 0 : std::clamp(slice->offset - at, std::int64_t{0}, bytes);
+    const std::int64_t to =
+        slice == nullptr ? bytes : std::clamp(slice->offset + slice->bytes - at, from, bytes);
+    into.push_back(
+        state[i].bytes.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from)));
+    at += bytes;
+  }
+  return read_state(checkpoint, slice == nullptr ? CheckpointSlice{0, at} : *slice, into);
 }
 
 }  // namespace paceline

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
@@ -33,8 +34,9 @@ class Checkpointing {
 
   /// Not while it is busy. Copies, and begins to write. `state` stays where it is until this object is gone;
   /// only what lies in other ranks' slices may change.
-  void begin(const CheckpointId& id, std::int64_t rank, std::int64_t ranks,
-             std::span<const StatePart> state);
+  void begin(const CheckpointId& id, std::int64_t rank, std::int64_t ranks, std::span<const StatePart> state);
+  /// Whether there is something to report.
+  [[nodiscard]] bool written() const noexcept;
   /// Tells the agent what came of a part, if there is news. A part that can't be written is told too, and is
   /// no error.
   [[nodiscard]] Status report();
@@ -66,12 +68,17 @@ class Checkpointing {
   Duration copied_in_{};
   std::optional<Result<CheckpointPart>> written_;  // set by the thread before it ends
 
-  std::mutex mutex_;  // guards what follows
+  std::atomic<bool> done_ = false;  // the thread has ended, or is about to
+
+  std::mutex mutex_;  // guards what follows, and is held when done_ is set
   std::condition_variable changed_;
-  bool done_ = false;    // the thread has ended, or is about to
   bool hurry_ = false;
   bool give_up_ = false;
   std::thread thread_;
 };
+
+/// Reads the state, or the slice of it, and only where it is laid out as the checkpoint says.
+[[nodiscard]] Status read_checkpoint(const Checkpoint& checkpoint, std::span<const StatePart> state,
+                                     const CheckpointSlice* slice);
 
 }  // namespace paceline

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "joining.hpp"
+#include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/job/journal.hpp"
 #include "schedule.hpp"
@@ -31,7 +32,11 @@ OptimizerConfig optimizer_config(const OptimizerSpec& spec) {
 }  // namespace
 
 RankTraining::RankTraining(const StartMessage& start, AgentLink& link)
-    : start_(start), job_(start.job), link_(link), log_(link, steady_clock) {
+    : start_(start),
+      job_(start.job),
+      link_(link),
+      log_(link, steady_clock),
+      checkpointing_(start.run_dir, link) {
 }
 
 Status RankTraining::open() {
@@ -54,7 +59,12 @@ Status RankTraining::open() {
 // ---- generations ------------------------------------------------------------------------------------
 
 Status RankTraining::settle(const FormMessage& form) {
-  if (form.donors == 0) complete_ = true;  // nobody has trained, so that any rank's beginning will do
+  if (form.donors == 0) {
+    // Nobody has trained, so that any rank's beginning will do; and of a checkpoint any rank can have all.
+    complete_ = true;
+    checkpoint_ = form.checkpoint;
+    counters_.committed = form.base_step;
+  }
   if (!complete_ || counters_.committed == form.base_step) return {};
   if (counters_.committed + 1 != form.base_step || !trainer_->holds_reduced())
     return Error{ErrorCode::internal,
@@ -72,14 +82,41 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator) 
     PACELINE_TRY(trainer_->enter(*communicator_));
   else
     PACELINE_TRY(make_trainer());
-  // Before the first step all begin with rank 0's weights, for a plugin may draw them anew in each process.
-  const std::int64_t donors = form_.base_step == 0 ? 1 : form_.donors;
-  if (donors < communicator_->size()) PACELINE_TRY(transfer_state(*communicator_, donors, state()));
+  PACELINE_TRY(share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
   redirect_loader();
   PACELINE_TRY(link_.send(EnteredMessage{form_.generation}));
   return begin_to_report();
+}
+
+/// Collective: afterwards all ranks hold the state.
+Status RankTraining::share_state() {
+  // All read a part of the checkpoint, and give it to the others.
+  const bool all_read = !form_.checkpoint.empty() && form_.donors == 0;
+  // Before the first step all begin with rank 0's weights, for a plugin may draw them anew in each process.
+  const std::int64_t donors = all_read ? communicator_->size() : form_.base_step == 0 ? 1 : form_.donors;
+  const bool reads = !checkpoint_.empty() && form_.rank < donors;
+  if (reads && all_read) {
+    const CheckpointSlice slice = slice_of_donor(state(), form_.rank, donors);
+    PACELINE_TRY(load_checkpoint(&slice));
+  } else if (reads) {  // another rank was lost before all had read theirs
+    PACELINE_TRY(load_checkpoint(nullptr));
+  }
+  if (all_read || donors < communicator_->size())
+    PACELINE_TRY(transfer_state(*communicator_, donors, state()));
+  checkpoint_.clear();  // not before: whoever is interrupted begins anew
+  if (!reads) return {};
+  counters_.stopped = 0;  // as the run was before
+  if (counters_.committed == form_.base_step) return {};
+  return Error{ErrorCode::corrupt, concat("the checkpoint is of step ", counters_.committed,
+                                          ", and the run is to go on after step ", form_.base_step)};
+}
+
+/// Its bytes in `slice`, or all of them. The layout must be that of this job's state.
+Status RankTraining::load_checkpoint(const CheckpointSlice* slice) {
+  PACELINE_ASSIGN(const Checkpoint checkpoint, open_checkpoint(checkpoint_));
+  return read_checkpoint(checkpoint, state(), slice);
 }
 
 LeftMessage RankTraining::standing() const {
@@ -144,6 +181,7 @@ Status RankTraining::begin_to_report() {
 // ---- training ---------------------------------------------------------------------------------------
 
 Result<RankTraining::Advance> RankTraining::advance(const Wishes& wishes) {
+  PACELINE_TRY(report_checkpoint());
   Advance advance;
   if (epoch_is_to_end()) {
     PACELINE_TRY(end_epoch(plan_->steps.range(counters_.committed - 1).epoch + 1));
@@ -151,6 +189,7 @@ Result<RankTraining::Advance> RankTraining::advance(const Wishes& wishes) {
     PACELINE_ASSIGN(advance.finished, finish());
   } else {
     PACELINE_ASSIGN(const StepOutcome outcome, train_step(counters_.committed, wishes));
+    if (checkpoint_is_due()) checkpoint_if_possible(outcome.all_can_save);
     if (!outcome.stop) advance.next_generation = outcome.next_generation;  // to stop comes first
   }
   return advance;
@@ -187,6 +226,7 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   spec_.stop = wishes.stop;
   spec_.passes = plan_->passes_in(range.positions.count);
   spec_.next_generation = wishes.next_generation;
+  spec_.can_save = !checkpointing_.busy();
   PACELINE_ASSIGN(const StepOutcome outcome, trainer_->step(spec_, passes_of_step));
   const Duration took = steady_clock.now() - begin;
   counters_.trained_ns += took.count();
@@ -232,6 +272,53 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   if (!leads()) return {};
   PACELINE_TRY(log_.send_some());
   return tell_progress(range, outcome.loss);
+}
+
+// ---- checkpoints ------------------------------------------------------------------------------------
+
+/// After the last step that was committed: the same on all ranks.
+bool RankTraining::checkpoint_is_due() const {
+  const std::int64_t every = job_.checkpoint.every_steps;
+  if (form_.term == 0 || every == no_checkpoints) return false;
+  return every == 0 ? plan_->steps.ends_epoch(counters_.committed - 1) : counters_.committed % every == 0;
+}
+
+/// One at a time: all ranks pass this one over where any of them still writes the one before.
+void RankTraining::checkpoint_if_possible(bool all_can_save) {
+  if (all_can_save) return begin_checkpoint();
+  if (std::exchange(skip_told_, true) || !leads()) return;
+  log(LogLevel::warning,
+      concat("no checkpoint of step ", counters_.committed,
+             ": that of an earlier step is still being written, at the pace that training allows; not said "
+             "again (checkpoint.every_steps could be larger)"));
+}
+
+/// The state is that of the step that has just been committed until the optimizer's next pass (P10).
+void RankTraining::begin_checkpoint() {
+  checkpointing_.begin({counters_.committed, form_.term, form_.generation}, form_.rank, communicator_->size(),
+                       state());
+  log(LogLevel::debug, concat("checkpoint of step ", counters_.committed, ": this rank's part was copied in ",
+                              to_seconds(checkpointing_.copied_in()) * 1000, " ms"));
+}
+
+/// The part that was written meanwhile.
+Status RankTraining::report_checkpoint() {
+  if (!checkpointing_.written()) return {};
+  // A checkpoint counts only with the steps that led to it.
+  PACELINE_TRY(log_.send_all());
+  return checkpointing_.report();
+}
+
+/// Of a run that is stopped, to be resumed: what is in hand is finished, and the last step's written. Whether
+/// that has been begun is the same on all ranks: those of a generation see all its commits, or none stays.
+Status RankTraining::save_last_checkpoint() {
+  const CheckpointId id{counters_.committed, form_.term, form_.generation};
+  if (form_.term == 0 || job_.checkpoint.every_steps == no_checkpoints || id.step == 0) return {};
+  PACELINE_TRY(log_.send_all());
+  PACELINE_TRY(checkpointing_.finish());
+  if (checkpointing_.last() == id) return {};
+  begin_checkpoint();
+  return checkpointing_.finish();
 }
 
 Status RankTraining::tell_progress(const StepRange& range, double loss) {
@@ -307,6 +394,7 @@ Result<FinishedMessage> RankTraining::finish() {
       counters_.epoch_samples > 0 ? counters_.epoch_loss / static_cast<double>(counters_.epoch_samples) : 0;
   finished.eval = counters_.eval(input_.vocabulary > 0);
   finished.peak_memory_bytes = peak_memory_bytes();
+  if (finished.status == "stopped") PACELINE_TRY(save_last_checkpoint());
   Status saved = log_.send_all();
   if (saved.ok() && leads()) saved = save_safetensors(model_path(start_.run_dir), weights, input_);
   PACELINE_TRY(all_ready(*communicator_, saved));

@@ -7,6 +7,7 @@
 
 #include "agent_link.hpp"
 #include "batches.hpp"
+#include "checkpointing.hpp"
 #include "counters.hpp"
 #include "inputs.hpp"
 #include "paceline/allreduce.hpp"
@@ -56,6 +57,8 @@ class RankTraining {
  private:
   [[nodiscard]] bool leads() const { return form_.rank == 0; }
   [[nodiscard]] Status make_trainer();
+  [[nodiscard]] Status share_state();
+  [[nodiscard]] Status load_checkpoint(const CheckpointSlice* slice);
   [[nodiscard]] std::vector<StatePart> state();
   [[nodiscard]] Status agree_where_to_begin();
   void redirect_loader();
@@ -65,6 +68,11 @@ class RankTraining {
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
+  [[nodiscard]] bool checkpoint_is_due() const;
+  void checkpoint_if_possible(bool all_can_save);
+  void begin_checkpoint();
+  [[nodiscard]] Status report_checkpoint();
+  [[nodiscard]] Status save_last_checkpoint();
   [[nodiscard]] Status tell_progress(const StepRange& range, double loss);
   [[nodiscard]] Status agree_on_weights(const std::string& sha256);
   [[nodiscard]] Result<FinishedMessage> finish();
@@ -95,7 +103,9 @@ class RankTraining {
   Communicator* communicator_ = nullptr;  // its; does not own
   std::optional<JobPlan> plan_;
   std::optional<Trainer> trainer_;
-  bool complete_ = false;  // this rank holds the whole training state
+  bool complete_ = false;  // this rank holds the whole training state, or can read it from checkpoint_
+  std::string
+      checkpoint_;  // the run's state is there, and not in this rank's memory yet; empty: it is, or nowhere
 
   std::unique_ptr<Loader> loader_;    // after inputs_, which it uses
   std::int64_t delivered_ = 0;        // batches
@@ -107,6 +117,9 @@ class RankTraining {
   TimeSeries step_times_, allreduce_times_, exposed_times_, data_waits_;
   Rate rate_;
   Instant told_{};
+  bool skip_told_ = false;  // that a checkpoint was passed over
+  // After the trainer, whose memory it looks at.
+  Checkpointing checkpointing_;
 };
 
 }  // namespace paceline
