@@ -21,6 +21,15 @@ bool Work::done() const noexcept {
   return state_ == nullptr || state_->item == nullptr || state_->item->done.load(std::memory_order_acquire);
 }
 
+Status wait_all(std::span<Work> works) {
+  Status first;
+  for (Work& work : works) {
+    Status status = work.wait();
+    if (first.ok() && !status.ok()) first = std::move(status);
+  }
+  return first;
+}
+
 ConnectCancel::ConnectCancel() : state_(std::make_shared<State>()) {
 }
 

@@ -132,8 +132,10 @@ Result<std::vector<CheckpointListing>> list_checkpoints(const std::string& run_d
   return listings;
 }
 
-Result<Checkpoint> open_newest_checkpoint(const std::string& run_dir, std::vector<std::string>& passed_over) {
-  PACELINE_ASSIGN(const std::vector<CheckpointId> ids, published_newest_first(run_dir));
+Result<Checkpoint> open_newest_checkpoint(const std::string& run_dir, std::vector<std::string>& passed_over,
+                                          const CheckpointCounts& counts) {
+  PACELINE_ASSIGN(std::vector<CheckpointId> ids, published_newest_first(run_dir));
+  if (counts) std::erase_if(ids, [&counts](const CheckpointId& id) { return !counts(id.term, id.step); });
   for (const CheckpointId& id : ids) {
     Result<Checkpoint> checkpoint = open_and_verify(run_dir, id);
     if (checkpoint.ok() || checkpoint.error().code == ErrorCode::unsupported) return checkpoint;

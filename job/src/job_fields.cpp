@@ -18,6 +18,7 @@ constexpr std::int64_t most_samples = std::int64_t{1} << 30;  // products of two
 constexpr std::int64_t most_epochs = 1'000'000;
 constexpr std::int64_t most_steps = std::int64_t{1} << 30;
 constexpr std::int64_t most_ranks = 4096;
+constexpr std::int64_t most_kept = 1'000'000;
 constexpr std::int64_t most_mib = std::int64_t{1} << 24;
 
 constexpr OnlyWith sgd = {"optimizer.kind", "sgd"};
@@ -139,6 +140,11 @@ std::vector<Field> run_fields() {
        "fewest ranks that may train; a single number for `ranks` is both"},
       {"ranks.max", [](Job& j) -> Slot { return &j.ranks.max; }, IntegerLimits{1, most_ranks},
        "most ranks that may train"},
+      {"checkpoint.every_steps", [](Job& j) -> Slot { return &j.checkpoint.every_steps; },
+       IntegerLimits{no_checkpoints, most_steps},
+       "steps between checkpoints, from which a run can be resumed; 0: at the end of each epoch; -1: never"},
+      {"checkpoint.keep", [](Job& j) -> Slot { return &j.checkpoint.keep; }, IntegerLimits{1, most_kept},
+       "checkpoints that are kept, the newest ones; a damaged one is no use, so keep two at least"},
       {"threads", [](Job& j) -> Slot { return &j.threads; }, IntegerLimits{0, 4096},
        "compute threads per rank; 0: one for every core it owns, and one alone if `reproducible`"},
       {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},
@@ -208,6 +214,7 @@ const std::vector<Section>& job_sections() {
       {"schedule", {"schedule.kind"}},
       {"batch"},
       {"ranks", {"ranks.min", "ranks.max"}},
+      {"checkpoint"},
   };
   return sections;
 }

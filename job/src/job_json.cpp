@@ -61,9 +61,14 @@ Json job_to_value(const Job& job) {
   return json;
 }
 
-Result<Job> job_from_value(const Json& json, const std::string& source) {
+Result<Tree> tree_from_value(const Json& json, const std::string& source) {
   Tree tree;
   PACELINE_TRY(fill(json, source, 0, tree));
+  return tree;
+}
+
+Result<Job> job_from_value(const Json& json, const std::string& source) {
+  PACELINE_ASSIGN(Tree tree, tree_from_value(json, source));
   return job_from_tree(std::move(tree), source, TreeOrigin::program);
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "paceline/base/result.hpp"
+#include "job_tree.hpp"
 #include "paceline/job/job.hpp"
 
 namespace paceline {
@@ -17,6 +18,8 @@ using Json = nlohmann::ordered_json;
 [[nodiscard]] std::string dump_json(const Json& json, int indent);
 
 [[nodiscard]] Json job_to_value(const Job& job);
+/// What a job's JSON says, before anything of it is checked.
+[[nodiscard]] Result<Tree> tree_from_value(const Json& json, const std::string& source);
 [[nodiscard]] Result<Job> job_from_value(const Json& json, const std::string& source);
 
 }  // namespace paceline

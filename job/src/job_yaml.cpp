@@ -8,6 +8,7 @@
 #include <optional>
 #include <sstream>
 
+#include "job_json.hpp"
 #include "job_tree.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
@@ -201,6 +202,13 @@ Result<Job> parse_job(const std::string& yaml, const std::string& source_name,
   if (root.kind == Tree::Kind::map)
     for (const JobOverride& override_ : overrides) PACELINE_TRY(apply(override_, root));
   return job_from_tree(std::move(root), source_name, TreeOrigin::people);
+}
+
+Result<Job> with_overrides(const Job& job, const std::vector<JobOverride>& overrides) {
+  const std::string source = "the resolved job";
+  PACELINE_ASSIGN(Tree root, tree_from_value(job_to_value(job), source));
+  for (const JobOverride& override_ : overrides) PACELINE_TRY(apply(override_, root));
+  return job_from_tree(std::move(root), source, TreeOrigin::program);
 }
 
 Result<Job> load_job(const std::string& path, const std::vector<JobOverride>& overrides) {

@@ -97,6 +97,18 @@ class Members {
     return word.value_or(0);
   }
 
+  /// An object of this name, read by `read`, whose complaint becomes this one's.
+  template <class Read>
+  void object(const char* name, Read read) {
+    const Json* value = find(name);
+    if (value == nullptr) return;
+    if (!value->is_object()) return complain(name, "an object");
+    Members members(*value);
+    read(members);
+    if (complaint_.empty() && !members.complaint().empty())
+      complaint_ = concat("of its \"", name, "\": ", members.complaint());
+  }
+
   OrderValues order(const char* name) {
     OrderValues values;
     const Json* object = find(name);
@@ -147,10 +159,12 @@ class Reader {
   [[nodiscard]] Status take_header(std::string_view text);
   void take_record(std::string_view text);
   void add_fault(const std::string& what);
+  void read_seal(Members& members);
 
   std::string name_;
   std::string begun_;      // of a line, whose end has not come yet
   bool too_long_ = false;  // that line
+  std::int64_t begun_bytes_ = 0;
   std::int64_t line_ = 0;
   Journal journal_;
 };
@@ -162,8 +176,13 @@ Status Reader::take(std::string_view bytes) {
     too_long_ = too_long_ || begun_.size() + piece.size() > most_line_bytes;
     if (too_long_ && line_ == 0) return take_header("");
     if (!too_long_) begun_ += piece;
-    if (end == std::string_view::npos) return {};
+    if (end == std::string_view::npos) {
+      begun_bytes_ += static_cast<std::int64_t>(piece.size());
+      return {};
+    }
     PACELINE_TRY(take_line(begun_));
+    journal_.bytes += begun_bytes_ + static_cast<std::int64_t>(piece.size()) + 1;
+    begun_bytes_ = 0;
     begun_.clear();
     too_long_ = false;
     bytes.remove_prefix(end + 1);
@@ -193,11 +212,26 @@ Status Reader::take_header(std::string_view text) {
     return Error{ErrorCode::unsupported, concat(name_, " is a journal of version ", header.version,
                                                 ", and this program reads version ", journal_version)};
   header.run = members.plain_text("run");
+  header.term = members.integer("term", 1);
+  if (header.term > 1) read_seal(members);
   header.key = members.word("key");
   header.order = members.order("order");
+  if (members.complaint().empty() && header.follows && header.follows->term >= header.term)
+    return Error{ErrorCode::corrupt, concat(name_, ":1: a journal of term ", header.term,
+                                            " cannot follow one of term ", header.follows->term)};
   if (!members.complaint().empty())
     return Error{ErrorCode::corrupt, concat(name_, ":1: this is no journal's header: ", members.complaint())};
   return {};
+}
+
+/// What a term after the first goes on from.
+void Reader::read_seal(Members& members) {
+  JournalSeal& seal = journal_.header.follows.emplace();
+  members.object("follows", [&seal](Members& inner) {
+    seal.term = inner.integer("term", 1);
+    seal.bytes = inner.integer("bytes", 1);
+    seal.base_step = inner.integer("base_step", 0);
+  });
 }
 
 void Reader::take_record(std::string_view text) {
@@ -221,6 +255,8 @@ void Reader::take_record(std::string_view text) {
     const JournalEpoch epoch{members.integer("epoch", 1), members.integer("steps", 1),
                              members.integer("samples", 1)};
     keep(epoch, [&](const JournalEpoch& read) { journal_.epochs.push_back(read); });
+  } else if (type == "evaluation") {
+    keep(members.integer("epoch", 1), [&](std::int64_t epoch) { journal_.evaluated.push_back(epoch); });
   } else if (type == "end") {
     JournalEnd end{members.plain_text("status"), members.integer("steps", 0), ""};
     if (line.json.contains("error")) end.error = members.text("error");
@@ -232,7 +268,7 @@ void Reader::take_record(std::string_view text) {
 
 void Reader::add_fault(const std::string& what) {
   ++journal_.fault_count;
-  if (journal_.faults.size() < most_faults) journal_.faults.push_back({line_, what});
+  if (journal_.faults.size() < most_faults) journal_.faults.push_back({journal_.header.term, line_, what});
 }
 
 Result<Journal> Reader::finish() && {
@@ -250,7 +286,7 @@ Result<Journal> parse_journal(std::string_view text, const std::string& name) {
   return std::move(reader).finish();
 }
 
-Result<Journal> read_journal(const std::string& path) {
+Result<Journal> read_journal(const std::string& path, std::int64_t most_bytes) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) {
     Error error = system_error(concat("cannot open ", path));
@@ -259,11 +295,13 @@ Result<Journal> read_journal(const std::string& path) {
   }
   Reader reader(path);
   std::vector<char> block(std::size_t{1} << 16);
-  while (true) {
-    const ssize_t got = ::read(file.get(), block.data(), block.size());
+  for (std::int64_t left = most_bytes;;) {
+    const auto wanted = static_cast<std::size_t>(std::min<std::int64_t>(left, std::ssize(block)));
+    const ssize_t got = ::read(file.get(), block.data(), wanted);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return system_error(concat("cannot read ", path));
     if (got == 0) return std::move(reader).finish();
+    left -= got;
     PACELINE_TRY(reader.take({block.data(), static_cast<std::size_t>(got)}));
   }
 }

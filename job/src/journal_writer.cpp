@@ -1,4 +1,6 @@
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -22,7 +24,25 @@ std::string line_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+/// Links the file into its place: of two who do that at once, one finds the name taken.
+Status give_name(int fd, const std::string& beside, const std::string& path) {
+  if (::link(beside.c_str(), path.c_str()) == 0) return {};
+  if (errno != EEXIST) return system_error(concat("cannot create ", path));
+  // NFS may have done it and lost the answer.
+  struct stat own {
+  }, there{};
+  if (::fstat(fd, &own) == 0 && ::stat(path.c_str(), &there) == 0 && own.st_ino == there.st_ino &&
+      own.st_dev == there.st_dev)
+    return {};
+  return Error{ErrorCode::already_exists,
+               concat(path, " is there already: another process writes this journal, or wrote it")};
+}
+
 }  // namespace
+
+std::string journal_path(const std::string& run_dir, std::int64_t term) {
+  return concat(run_dir, "/", journal_folder, "/", term, ".jsonl");
+}
 
 std::string hex_word(std::uint64_t word) {
   std::array<char, 24> text{};
@@ -43,11 +63,14 @@ std::string journal_line(const JournalHeader& header) {
   Json order = Json::object();
   for (const auto& [name, value] : header.order)
     std::visit([&, &key = name](const auto& plain) { order[key] = plain; }, value);
-  return line_of({{"type", "journal"},
-                  {"version", header.version},
-                  {"run", header.run},
-                  {"key", hex_word(header.key)},
-                  {"order", order}});
+  Json json = {{"type", "journal"}, {"version", header.version}, {"run", header.run}, {"term", header.term}};
+  if (header.follows)
+    json["follows"] = {{"term", header.follows->term},
+                       {"bytes", header.follows->bytes},
+                       {"base_step", header.follows->base_step}};
+  json["key"] = hex_word(header.key);
+  json["order"] = order;
+  return line_of(json);
 }
 
 std::string journal_line(const JournalStep& step) {
@@ -83,6 +106,14 @@ std::string journal_line(const JournalGeneration& generation) {
                   {"reason", generation.reason}});
 }
 
+std::string journal_line(const JournalCheckpoint& checkpoint) {
+  return line_of({{"type", "checkpoint"},
+                  {"step", checkpoint.step},
+                  {"generation", checkpoint.generation},
+                  {"ranks", checkpoint.ranks},
+                  {"bytes", checkpoint.bytes}});
+}
+
 std::string journal_line(const JournalEnd& end) {
   Json json = {{"type", "end"}, {"status", end.status}, {"steps", end.steps}};
   if (!end.error.empty()) json["error"] = end.error;
@@ -93,15 +124,18 @@ Result<JournalWriter> JournalWriter::create(const std::string& path, const Clock
                                             const JournalHeader& header) {
   JournalWriter writer(clock);
   writer.path_ = path;
-  writer.fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_APPEND, 0644));
-  if (!writer.fd_.valid()) {
-    if (errno == EEXIST)
-      return Error{ErrorCode::already_exists,
-                   concat(path, " is another run's journal: choose another folder with --run-dir")};
-    return system_error(concat("cannot create ", path));
+  // A name that nobody else uses: not this process twice, and not one of the same number elsewhere.
+  std::string beside;
+  for (int attempt = 0; !writer.fd_.valid(); ++attempt) {
+    beside = concat(path, ".new-", ::getpid(), "-", attempt);
+    writer.fd_.reset(::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_APPEND, 0644));
+    if (!writer.fd_.valid() && errno != EEXIST) return system_error(concat("cannot create ", beside));
   }
   writer.pending_ = journal_line(header);
-  PACELINE_TRY(writer.flush());
+  Status made = writer.sync();
+  if (made.ok()) made = give_name(writer.fd_.get(), beside, path);
+  ::unlink(beside.c_str());
+  PACELINE_TRY(made);
   return writer;
 }
 
@@ -126,6 +160,11 @@ Status JournalWriter::add(const JournalGeneration& generation) {
   return flush();
 }
 
+Status JournalWriter::add(const JournalCheckpoint& checkpoint) {
+  pending_ += journal_line(checkpoint);
+  return flush();
+}
+
 Status JournalWriter::add(const JournalEnd& end) {
   pending_ += journal_line(end);
   return flush();
@@ -135,6 +174,12 @@ Status JournalWriter::flush() {
   flushed_ = clock_->now();
   const std::string lines = std::exchange(pending_, {});
   return write_all(fd_.get(), lines, path_);
+}
+
+Status JournalWriter::sync() {
+  PACELINE_TRY(flush());
+  if (::fdatasync(fd_.get()) != 0) return system_error(concat("cannot write ", path_, " to its disk"));
+  return {};
 }
 
 }  // namespace paceline

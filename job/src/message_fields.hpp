@@ -50,11 +50,39 @@ struct MessageFields<FormMessage> {
   template <class Archive, class Message>
   static void walk(Archive& a, Message& m) {
     a.integer("generation", m.generation, 1, most_integer);
+    a.integer("term", m.term, 0, most_integer);
     a.integer("rank", m.rank, -1, most_integer);
     a.objects("members", m.members);
     a.integer("base_step", m.base_step, 0, most_integer);
     a.integer("donors", m.donors, 0, most_integer);
     a.field("background", m.background);
+    a.field("checkpoint", m.checkpoint);
+  }
+};
+
+template <>
+struct MessageFields<CheckpointEntry> {
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.field("name", m.name);
+    a.integer("bytes", m.bytes, 0, most_integer);
+  }
+};
+
+template <>
+struct MessageFields<CheckpointMessage> {
+  static constexpr std::string_view type = "checkpoint";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("step", m.step, 1, most_integer);
+    a.integer("generation", m.generation, 1, most_integer);
+    a.integer("rank", m.rank, 0, most_integer);
+    a.integer("ranks", m.ranks, 1, most_integer);
+    a.integer("offset", m.offset, 0, most_integer);
+    a.integer("bytes", m.bytes, 0, most_integer);
+    a.field("checksums", m.checksums);
+    a.objects("layout", m.layout);
+    a.field("error", m.error);
   }
 };
 

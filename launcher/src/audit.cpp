@@ -91,8 +91,8 @@ class Audit {
 
 void Audit::take_faults_of_journal() {
   for (const JournalFault& fault : journal_.faults)
-    report_.faults.add({AuditFaultKind::journal,
-                        concat("line ", fault.line, " of the journal can't be used: ", fault.what)});
+    report_.faults.add({AuditFaultKind::journal, concat("line ", fault.line, " of ", journal_folder, "/",
+                                                        fault.term, ".jsonl can't be used: ", fault.what)});
   report_.faults.count += journal_.fault_count - static_cast<std::int64_t>(journal_.faults.size());
 }
 

@@ -114,8 +114,9 @@ void end_with_steps(const Job& job, AuditGround& ground) {
 
 /// What can't be done is a fault too, with what was found before it.
 Status examine(const std::string& run_dir, const Job& job, AuditResult& result) {
-  PACELINE_ASSIGN(const Journal journal, read_journal(concat(run_dir, "/", journal_file)));
+  PACELINE_ASSIGN(const Journal journal, read_lineage(run_dir));
   result.torn_end = journal.torn_end;
+  result.terms = journal.terms;
   if (journal.end.has_value()) result.end = journal.end->status;
   AuditFaults faults;
   compare_with_job(journal.header, job, faults);

@@ -25,6 +25,14 @@ Json fault_json(const AuditFault& fault) {
   return json;
 }
 
+/// "1 to step 40, 3 to step 120"
+std::string terms_text(const std::vector<JournalTerm>& terms) {
+  std::string text;
+  for (const JournalTerm& term : terms)
+    text += concat(text.empty() ? "" : ", ", term.term, " to step ", term.last_step);
+  return text;
+}
+
 }  // namespace
 
 std::string proof_text(const AuditResult& result) {
@@ -44,6 +52,8 @@ std::string proof_text(const AuditResult& result) {
     text += concat("\nepoch ", report.unfinished->epoch,
                    " has not ended: ", count(report.unfinished->steps, "step"), " used ",
                    count(report.unfinished->positions, "position"), ", each once");
+  if (result.terms.size() > 1)
+    text += concat("\nthe journals of ", result.terms.size(), " terms: ", terms_text(result.terms));
   if (result.torn_end) text += "\nthe journal's last line is cut off, and was left out";
   if (result.end.empty()) text += "\nthe journal has no end: the run was killed, or is still going on";
   return text;
@@ -71,6 +81,9 @@ std::string audit_json(const AuditResult& result) {
                           {"positions", report.unfinished->positions}};
   json["end"] = result.end.empty() ? Json(nullptr) : Json(result.end);
   json["torn_end"] = result.torn_end;
+  json["terms"] = Json::array();
+  for (const JournalTerm& term : result.terms)
+    json["terms"].push_back({{"term", term.term}, {"last_step", term.last_step}});
   json["samples_compared"] = report.compared;
   json["faults"] = report.faults.count;
   json["first_faults"] = Json::array();

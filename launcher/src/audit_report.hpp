@@ -10,8 +10,9 @@ namespace paceline {
 struct AuditResult {
   std::string run;  ///< its folder
   AuditReport report;
-  std::string end;        ///< completed, stopped, failed; empty: the journal has none
-  bool torn_end = false;  ///< its last line is cut off
+  std::string end;                   ///< completed, stopped, failed; empty: the journal has none
+  bool torn_end = false;             ///< its last line is cut off
+  std::vector<JournalTerm> terms{};  ///< that it went through
 };
 
 /// The proof, and what was left out of it; where there are faults nothing is proved.

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "elastic/launch_facts.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "run_directory.hpp"
@@ -39,6 +40,9 @@ Result<LaunchRequest> request_of(const Place& place, const Rendezvous& rendezvou
   PACELINE_ASSIGN(const std::string json, read_file(rendezvous.run_dir + "/job.json"));
   PACELINE_ASSIGN(request.job, job_from_json(json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
+  if (request.action != "train") return request;
+  PACELINE_ASSIGN(const LaunchFacts facts, read_launch_facts(request.run_dir));
+  request.first_term = facts.position.term;
   return request;
 }
 

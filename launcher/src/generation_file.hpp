@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "paceline/base/result.hpp"
 #include "paceline/sched/coordinator.hpp"
@@ -12,7 +13,12 @@ namespace paceline {
 /// where the file isn't the same (P1).
 [[nodiscard]] RecordWritten write_generation(const std::string& run_dir, const GenerationRecord& record);
 
-/// The file's content.
+/// The records of all generations after `after`, by number.
+[[nodiscard]] Result<std::vector<Generation>> read_generations(const std::string& run_dir,
+                                                               std::int64_t after);
+
+/// The file's content, and the reverse; `name` is for messages.
+[[nodiscard]] Result<GenerationRecord> parse_generation(const std::string& text, const std::string& name);
 [[nodiscard]] std::string generation_json(const GenerationRecord& record);
 
 }  // namespace paceline

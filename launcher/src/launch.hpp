@@ -25,6 +25,7 @@ struct LaunchRequest {
   std::string export_format;
   std::string export_path;
   std::string worker_program;
+  std::int64_t first_term = 1;  ///< train: of this launch's first coordinator
 };
 
 /// An agent's part of a launch: its workers' places, and how the ranks find each other.

@@ -25,7 +25,7 @@ struct Parsed {
 
 void add_train(CLI::App& app, Parsed& parsed) {
   CLI::App* train = app.add_subcommand("train", "Train a network as a job file says");
-  train->add_option("JOB", parsed.train.job_file, "the job file (YAML)")->required();
+  train->add_option("JOB", parsed.train.job_file, "the job file (YAML)");
   train->add_option("--ranks", parsed.train.ranks,
                     "number of ranks (default: the cores, within the job's limits)");
   // One value each time, or it would swallow the job file where that comes after it.
@@ -33,6 +33,8 @@ void add_train(CLI::App& app, Parsed& parsed) {
       ->add_option("--set", parsed.sets,
                    "key=value: replaces what the job file says, e.g. model=mlp; repeatable")
       ->allow_extra_args(false);
+  train->add_option("--resume", parsed.train.resume,
+                    "a run's folder: goes on with it from its newest checkpoint, instead of a JOB");
   train->add_option("--run-dir", parsed.train.run_dir, "the run's folder (default: runs/<name>/<UTC time>)");
   train
       ->add_option("--threads", parsed.train.threads, "compute threads per rank (default: the cores it owns)")
@@ -93,9 +95,26 @@ Result<std::vector<JobOverride>> overrides(const std::vector<std::string>& sets)
   return result;
 }
 
+/// A run begins with a job file, or goes on with what its folder has.
+Status check_train(const TrainOptions& train) {
+  const auto wrong = [](const std::string& what) {
+    return Error{ErrorCode::invalid_argument, concat(what, "; `paceline train --help` shows how it is used")};
+  };
+  if (train.resume.empty()) {
+    if (train.job_file.empty()) return wrong("train needs a JOB file, or --resume RUN");
+    return {};
+  }
+  if (!train.job_file.empty())
+    return wrong(
+        concat("--resume goes on with the job in ", train.resume, ": leave ", train.job_file, " out"));
+  if (!train.run_dir.empty()) return wrong("--resume goes on in the run's own folder: leave --run-dir out");
+  return {};
+}
+
 Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("train")) {
     PACELINE_ASSIGN(parsed.train.overrides, overrides(parsed.sets));
+    PACELINE_TRY(check_train(parsed.train));
     return Command(std::move(parsed.train));
   }
   if (app.got_subcommand("eval")) return Command(std::move(parsed.eval));

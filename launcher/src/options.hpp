@@ -15,6 +15,7 @@ struct TrainOptions {
   std::string ranks;  ///< as it was typed; empty: not given
   std::vector<JobOverride> overrides;
   std::string run_dir;
+  std::string resume;        ///< a run directory, instead of a job file
   std::int64_t threads = 0;  ///< 0: the job file's, else one per core
   std::string json;
   bool quiet = false;

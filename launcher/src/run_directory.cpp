@@ -28,7 +28,7 @@ Error in_use(const std::string& path, const UniqueFd& lock) {
   holder = holder.substr(0, holder.find('\n'));
   return {ErrorCode::already_exists,
           concat("run directory ", path, " is in use by ", holder.empty() ? "another process" : holder,
-                 ": wait for it, or choose another with --run-dir")};
+                 ": wait for it, or choose another folder")};
 }
 
 Result<UniqueFd> lock_folder(const std::string& path) {
@@ -86,6 +86,16 @@ Result<RunDirectory> RunDirectory::make(const std::string& parent, std::int64_t 
   }
   return Error{ErrorCode::already_exists,
                concat(absolute, " holds too many runs of this second: choose a folder with --run-dir")};
+}
+
+Result<RunDirectory> RunDirectory::reopen(const std::string& path) {
+  const std::string absolute = absolute_path(path);
+  if (::access((absolute + "/job.json").c_str(), F_OK) != 0)
+    return Error{ErrorCode::invalid_argument,
+                 concat(path, " is not a run directory (", system_error("no job.json").message,
+                        "): give the folder that `paceline train` named")};
+  PACELINE_ASSIGN(UniqueFd lock, lock_folder(absolute));
+  return RunDirectory(absolute, std::move(lock));
 }
 
 std::string absolute_path(const std::string& path) {

@@ -16,6 +16,10 @@ class RunDirectory {
   /// A new folder `parent`/<UTC time>, with a number after it where that is taken.
   [[nodiscard]] static Result<RunDirectory> make(const std::string& parent, std::int64_t unix_seconds);
 
+  /// One that holds a run, to go on with it. already_exists where another process holds it: the run is still
+  /// going on. invalid_argument where it is none.
+  [[nodiscard]] static Result<RunDirectory> reopen(const std::string& path);
+
   [[nodiscard]] const std::string& path() const noexcept { return path_; }  ///< absolute
 
  private:

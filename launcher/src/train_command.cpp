@@ -10,9 +10,12 @@
 #include "job_size.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/control/address.hpp"
 #include "paceline/control/credentials.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/import.hpp"
+#include "resume.hpp"
+#include "run_record.hpp"
 #include "run_directory.hpp"
 #include "spawn.hpp"
 
@@ -113,12 +116,33 @@ struct Prepared {
   LaunchRequest request;
   DatasetInfo dataset;
   Team team;
+  // Of a run that is resumed:
+  std::optional<RunDirectory> directory;
+  std::optional<RunHistory> history;
 };
+
+/// The run that is to go on: nobody else is in its folder, and its job is the same.
+Status take_run(const TrainOptions& options, const Place& place, Prepared& prepared) {
+  if (!place.in_shell())
+    return Error{ErrorCode::unsupported, concat("--resume under ", place.launcher, " (", place.why,
+                                                ") is not there yet: resume the run from a plain shell")};
+  PACELINE_ASSIGN(prepared.directory, RunDirectory::reopen(options.resume));
+  prepared.request.run_dir = prepared.directory->path();
+  PACELINE_ASSIGN(prepared.history, read_history(prepared.request.run_dir));
+  std::vector<JobOverride> overrides = options.overrides;
+  if (options.threads > 0) overrides.push_back({"threads", concat(options.threads)});
+  PACELINE_ASSIGN(prepared.request.job, resumed_job(prepared.history->job, overrides));
+  return {};
+}
 
 Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& signals) {
   Prepared prepared;
   LaunchRequest& request = prepared.request;
-  PACELINE_ASSIGN(request.job, read_job(options));
+  if (options.resume.empty()) {
+    PACELINE_ASSIGN(request.job, read_job(options));
+  } else {
+    PACELINE_TRY(take_run(options, head.place(), prepared));
+  }
   PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
   PACELINE_TRY(head.write_json_to(options.json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
@@ -143,8 +167,35 @@ void announce(Head& head, const Prepared& prepared) {
   head.display().line(concat("run directory ", prepared.request.run_dir));
 }
 
+/// The folder: a new one, or that of the run that goes on.
+Result<RunDirectory> open_run_directory(const TrainOptions& options, Prepared& prepared) {
+  Result<RunDirectory> directory = prepared.directory ? Result<RunDirectory>(std::move(*prepared.directory))
+                                                      : make_run_directory(options, prepared.request.job);
+  if (directory.ok()) prepared.request.run_dir = directory->path();
+  return directory;
+}
+
+/// Where a run that is resumed goes on; nothing is changed there yet.
+Result<RunPosition> position_of(const Prepared& prepared, Display& display) {
+  const LaunchRequest& request = prepared.request;
+  if (!prepared.history) return RunPosition{};
+  PACELINE_ASSIGN(const JournalHeader header,
+                  new_journal_header(request.job, request.run_dir, prepared.dataset));
+  PACELINE_TRY(check_same_order(prepared.history->journal.header, header));
+  PACELINE_ASSIGN(RunPosition position,
+                  find_position(request.run_dir, *prepared.history,
+                                [&display](const std::string& sentence) { display.warning(sentence); }));
+  PACELINE_ASSIGN(const auto newest, control::newest_coordinator(request.run_dir));
+  if (newest) position.term = std::max(position.term, newest->term + 1);
+  const StepPlan plan(prepared.dataset.samples, request.job.batch.global, request.job.epochs,
+                      request.job.steps);
+  display.line(concat("resumed after step ", position.base_step, " of ", plan.steps()));
+  return position;
+}
+
 /// What agents and coordinators find in the run directory.
-Status prepare_run(const Place& place, const LaunchRequest& request, const Team& team) {
+Status prepare_run(const Place& place, const LaunchRequest& request, const RunPosition& position,
+                   const Team& team) {
   PACELINE_TRY(write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job)));
   LaunchFacts facts;
   facts.agents = place.size;
@@ -153,6 +204,7 @@ Status prepare_run(const Place& place, const LaunchRequest& request, const Team&
   facts.max_ranks = std::max(request.ranks, request.job.ranks.max);
   if (place.one_host) facts.host = "127.0.0.1";
   PACELINE_ASSIGN(facts.ports, parse_ports(environment("PACELINE_PORTS")));
+  facts.position = position;
   PACELINE_TRY(write_launch_facts(request.run_dir, facts));
   PACELINE_TRY(control::make_credentials(request.run_dir, team.secret));
   return {};
@@ -168,10 +220,13 @@ int lead(const TrainOptions& options, const Place& place) {
   if (!prepared.ok()) return head.give_up(facts, prepared.error(), signals.value()->first());
   LaunchRequest& request = prepared->request;
   facts.ranks = request.ranks;
-  const Result<RunDirectory> directory = make_run_directory(options, request.job);
+  const Result<RunDirectory> directory = open_run_directory(options, *prepared);
   if (!directory.ok()) return head.give_up(facts, directory.error());
-  request.run_dir = facts.run_dir = directory->path();
-  const Status written = prepare_run(place, request, prepared->team);
+  facts.run_dir = request.run_dir;
+  const Result<RunPosition> position = position_of(*prepared, head.display());
+  if (!position.ok()) return head.give_up(facts, position.error());
+  request.first_term = position->term;
+  const Status written = prepare_run(place, request, *position, prepared->team);
   if (!written.ok()) return head.give_up(facts, written.error());
   announce(head, *prepared);
   const Outcome outcome = head.run(request, prepared->team, **signals);

@@ -175,6 +175,7 @@ void Coordinator::handle(const RoomChanged& event) {
 }
 
 void Coordinator::handle(const DrainWanted& event) {
+  options_.room = std::max<std::int64_t>(event.room, 0);
   if (stop_at_ || state_ == State::finishing) return;
   for (const WorkerId id : event.workers) {
     const auto found = workers_.find(id);
@@ -208,7 +209,8 @@ bool Coordinator::is_to_change_size() const {
 
 /// Joiners that are ready wait for others that still start, for a moment.
 Instant Coordinator::prepare_at() const {
-  const bool others_start = number(Stage::starting) > 0 && ranks_of(current_.record) < options_.wish;
+  const std::int64_t kept = ranks_of(current_.record) - draining_members();
+  const bool others_start = number(Stage::starting) > 0 && kept < wanted();
   return others_start ? std::max(prepare_after_, waiting_since_ + options_.limits.gather) : prepare_after_;
 }
 

@@ -16,7 +16,7 @@
 namespace paceline {
 namespace {
 
-const char* describe(WorkPhase phase) {
+const char* name_of(WorkPhase phase) {
   switch (phase) {
     case WorkPhase::data: return "reading data";
     case WorkPhase::compute: return "computing";
@@ -149,7 +149,7 @@ std::string Coordinator::cause_of_delay(const Pulse& late, const std::vector<con
   const auto middle = took.begin() + std::ssize(took) / 2;
   std::ranges::nth_element(took, middle);
   if (late.busy() < options_.limits.slower * *middle) return {};
-  return concat("has been ", describe(late.phase), " for ", whole_seconds(late.busy()), " at step ",
+  return concat("has been ", name_of(late.phase), " for ", whole_seconds(late.busy()), " at step ",
                 late.step, ", while ", took.size(), " of ", count(ranks, "rank"), " wait for it");
 }
 

@@ -92,7 +92,8 @@ void Coordinator::sort_out_members() {
   const std::size_t donors = current_.record->donors.size();
   std::string missing;
   entered_ = true;
-  for (const auto& [id, rank] : current_.ranks) {
+  for (std::size_t rank = 0; rank < current_.record->members.size(); ++rank) {
+    const WorkerId id = current_.record->members[rank].worker;
     const auto found = workers_.find(id);
     if (found == workers_.end() || found->second.stage == Stage::ending) {
       missing = concat("worker ", id, " was lost with its coordinator or before");

@@ -96,10 +96,10 @@ class Audit(unittest.TestCase, Refusals):
         run = self.folder / "tampered"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(self.folder / "right", run)
-        lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (run / "journal/1.jsonl").read_text().splitlines()]
         lines = [line for line in lines if line["type"] != "generation"]  # which the audit passes over
         change(lines)
-        (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / "journal/1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return self.audit(run)
 
     def assert_faults(self, audited, *expected):
@@ -123,7 +123,7 @@ class Audit(unittest.TestCase, Refusals):
             self.assertEqual((result["end"], result["unfinished"], result["faults"]), ("completed", None, 0))
 
     def test_the_journal_has_a_line_for_each_thing(self):
-        lines = [json.loads(line) for line in (self.folder / "right/journal.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (self.folder / "right/journal/1.jsonl").read_text().splitlines()]
         types = [line["type"] for line in lines]
         self.assertEqual(types, ["journal", "generation"] + (["step"] * STEPS + ["epoch"]) * 3 + ["end"])
         self.assertEqual(lines[0]["order"]["seed"], 3)
@@ -183,25 +183,25 @@ class Audit(unittest.TestCase, Refusals):
         run = self.folder / "foreign"
         shutil.copytree(self.folder / "right", run)
         self.addCleanup(shutil.rmtree, run)
-        whole = (run / "journal.jsonl").read_bytes()
+        whole = (run / "journal/1.jsonl").read_bytes()
         for content in (b"", random.Random(1).randbytes(100_000), b"\0" * 100, whole[whole.index(b"\n") + 1:],
                         b"{" * 3_000_000):
-            (run / "journal.jsonl").write_bytes(content)
+            (run / "journal/1.jsonl").write_bytes(content)
             code, errors, _ = self.audit(run)
             self.assertEqual(code, 1)
             self.assertIn("has no journal's header in its first line", errors)
         # One line in the middle: the rest is looked at all the same.
         lines = whole.splitlines(keepends=True)
-        (run / "journal.jsonl").write_bytes(b"".join(lines[:6]) + b'{"type":"st\xff\n' + b"".join(lines[7:]))
-        self.assert_faults(self.audit(run), ("journal", "line 7 of the journal can't be used: it is not JSON"),
+        (run / "journal/1.jsonl").write_bytes(b"".join(lines[:6]) + b'{"type":"st\xff\n' + b"".join(lines[7:]))
+        self.assert_faults(self.audit(run), ("journal", "line 7 of journal/1.jsonl can't be used: it is not JSON"),
                            ("hole", "positions 256 to 319 of epoch 1 were never used: step 5 is missing"))
         # A last line that was not written to its end is what a killed run leaves.
-        (run / "journal.jsonl").write_bytes(whole[:-20])
+        (run / "journal/1.jsonl").write_bytes(whole[:-20])
         code, text, result = self.audit(run)
         self.assertEqual((code, result["torn_end"], result["end"]), (0, True, None), text)
         self.assertIn("last line is cut off", text)
-        (run / "journal.jsonl").unlink()
-        self.assertIn("journal.jsonl: No such file", self.audit(run)[1])
+        (run / "journal/1.jsonl").unlink()
+        self.assertIn("journal/1.jsonl: No such file", self.audit(run)[1])
 
     def test_a_dataset_that_changed_is_found(self):
         self.import_data("other")
@@ -239,7 +239,7 @@ class Audit(unittest.TestCase, Refusals):
                                     "--threads", "1", "--set", "epochs=100000"], cwd=self.folder,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(lambda: (process.kill(), process.wait()))
-        journal = run / "journal.jsonl"
+        journal = run / "journal/1.jsonl"
         deadline = time.monotonic() + 60
         while not journal.exists() or journal.read_text().count('"epoch","epoch"') < 3:
             self.assertLess(time.monotonic(), deadline, "no three epochs within a minute")
@@ -266,7 +266,7 @@ class Audit(unittest.TestCase, Refusals):
         code, _, _ = self.paceline("train", "job.yaml", "--run-dir", "failed", "--set",
                                    "optimizer.learning_rate=1e30")
         self.assertEqual(code, 1)
-        last = json.loads((self.folder / "failed/journal.jsonl").read_text().splitlines()[-1])
+        last = json.loads((self.folder / "failed/journal/1.jsonl").read_text().splitlines()[-1])
         self.assertEqual((last["type"], last["status"]), ("end", "failed"))
         self.assertIn("learning_rate", last["error"])
         self.assertEqual(self.audit("failed")[0], 0)

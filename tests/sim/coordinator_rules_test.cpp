@@ -369,20 +369,20 @@ TEST(P15, AllChangeAtOneCommitAndNothingIsInterrupted) {
   EXPECT_GT(resizes, 100);
 }
 
-// ---- the simulation finds out who breaks a rule
-// --------------------------------------------------------------
+// ---- the simulation finds out who breaks a rule -----------------------------------------------------
 
 std::string found_out(Bug bug) {
   for (std::uint64_t seed = 1; seed <= 5000; ++seed) {
     Setting setting = Setting::random(seed);
     setting.bug = bug;
     setting.resizes = setting.eager_kills = 8;
-    if (bug == Bug::breaks_its_promise) {  // a matter of the moment between a vote and its result
+    if (bug == Bug::breaks_its_promise || bug == Bug::votes_after_its_report) {
+      // A matter of the moment between a vote and its result.
       setting.job.wish = setting.job.max_ranks = 12;
       setting.compute = milliseconds(5);
       setting.steps = 400;
       setting.resizes = setting.eager_kills = 40;
-      setting.eager_chances = 10;
+      setting.eager_chances = bug == Bug::breaks_its_promise ? 10 : 3;
     }
     const Outcome outcome = Simulation(setting).run();
     if (outcome.violation.empty()) continue;

@@ -22,6 +22,10 @@ inline CoordinatorOptions ranks(std::int64_t wish, std::int64_t min = 1, std::in
 class Script {
  public:
   explicit Script(CoordinatorOptions options) : coordinator_(options), effects_(coordinator_.begin(now_)) {}
+  /// One that succeeds another.
+  Script(CoordinatorOptions options, const std::vector<Generation>& records,
+         const std::vector<FoundWorker>& workers)
+      : coordinator_(options), effects_(coordinator_.take_over(records, workers, now_)) {}
 
   Script& on(const CoordinatorEvent& event) {
     effects_ = coordinator_.on(event, now_ += std::chrono::milliseconds(1));
@@ -81,6 +85,7 @@ class Script {
   /// Why the job has failed; nothing if it has not.
   [[nodiscard]] const std::string& failure() const { return failure_; }
   [[nodiscard]] Coordinator::State state() const { return coordinator_.state(); }
+  [[nodiscard]] const CoordinatorEffects& effects() const { return effects_; }
   [[nodiscard]] Coordinator& coordinator() { return coordinator_; }
   [[nodiscard]] Instant now() const { return now_; }
 

@@ -89,6 +89,19 @@ TEST_P(CheckpointRoundTrip, GivesBackEveryByteAndFigure) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, CheckpointRoundTrip, ::testing::Values(1, 2, 3, 7));
 
+TEST(CheckpointRead, OneThatDoesNotCountIsAsGoodAsNotThere) {
+  const RunDirectory run;
+  make_checkpoint(run.path(), {9, 1, 1});
+  make_checkpoint(run.path(), {5, 1, 1});
+  make_checkpoint(run.path(), {7, 2, 2});
+  std::vector<std::string> passed_over;
+  const auto counts = [](std::int64_t term, std::int64_t step) { return term == 1 && step <= 6; };
+  const Result<Checkpoint> checkpoint = open_newest_checkpoint(run.path(), passed_over, counts);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.error().message;
+  EXPECT_EQ(checkpoint->manifest.id.step, 5);
+  EXPECT_TRUE(passed_over.empty());
+}
+
 TEST(CheckpointRead, SeveralReadersShareTheState) {
   const RunDirectory run;
   constexpr std::int64_t total = (std::int64_t{9} << 20) + 77;

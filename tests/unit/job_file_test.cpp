@@ -418,6 +418,7 @@ TEST(JobJson, GivesBackTheSameJob) {
   job.epochs = 1'000'000;
   job.steps = 1 << 30;
   job.ranks = {3, 9};
+  job.checkpoint = {-1, 4};
   job.threads = 2;
   job.eval_every = 0;
   job.seed = std::numeric_limits<std::int64_t>::max();
@@ -432,6 +433,41 @@ TEST(JobJson, GivesBackTheSameJob) {
   EXPECT_EQ(read->model.plugin, "./lib.so");
   EXPECT_EQ(read->seed, job.seed);
   EXPECT_EQ(read->ranks.max, 9);
+}
+
+TEST(JobValues, WhatDecidesTheResultIsAllButTheRest) {
+  const Job job = *parse(small_job);
+  const auto fingerprint_with = [&](const std::string& key, const std::string& value) {
+    const Result<Job> changed = with_overrides(job, {{key, value}});
+    EXPECT_TRUE(changed.ok()) << changed.error().message;
+    return job_fingerprint(*changed);
+  };
+  for (const auto& [key, value] : {std::pair("name", "other"),
+                                   {"ranks.max", "7"},
+                                   {"data.eval", "elsewhere"},
+                                   {"checkpoint.every_steps", "9"},
+                                   {"checkpoint.keep", "9"},
+                                   {"eval_every", "9"},
+                                   {"threads", "9"},
+                                   {"data.threads", "9"}})
+    EXPECT_EQ(fingerprint_with(key, value), job_fingerprint(job)) << key;
+  for (const auto& [key, value] : {std::pair("seed", "99"),
+                                   {"optimizer.learning_rate", "0.0500001"},
+                                   {"epochs", "77"},
+                                   {"data.train", "elsewhere"},
+                                   {"data.budget_mib", "99"},
+                                   {"batch.global", "99"},
+                                   {"model.depth", "2"},
+                                   {"reproducible", "true"},
+                                   {"steps", "3"}})
+    EXPECT_NE(fingerprint_with(key, value), job_fingerprint(job)) << key;
+  EXPECT_EQ(deciding_values(job).at("batch.global"), JobValue(job.batch.global));
+  // Threads decide the bits, where bits matter.
+  Job exact = job;
+  exact.reproducible = true;
+  EXPECT_EQ(deciding_values(exact).count("threads"), 1U);
+  EXPECT_EQ(with_overrides(job, {{"seed", "x"}}).error().message,
+            "--set seed=x: seed is x: it must be a whole number");
 }
 
 TEST(JobJson, RefusesWhatIsNoJob) {

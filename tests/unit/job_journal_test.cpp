@@ -24,6 +24,7 @@ JournalStep step_of(std::int64_t step) {
 std::string some_text() {
   return journal_line(some_header()) + journal_line(step_of(1)) + journal_line(step_of(2)) +
          journal_line(JournalEpoch{1, 2, 16}) + journal_line(JournalEvaluation{1, 10, 0.5, 0.25}) +
+         journal_line(JournalCheckpoint{2, 1, 3, 4096}) +
          journal_line(JournalEnd{"failed", 2, "line one\nline two"});
 }
 
@@ -48,6 +49,8 @@ TEST(JournalReader, GivesBackWhatWasWritten) {
   EXPECT_EQ(journal->header.order, some_header().order);
   EXPECT_EQ(journal->steps, (std::vector<JournalStep>{step_of(1), step_of(2)}));
   EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 2, 16}}));
+  EXPECT_EQ(journal->evaluated, std::vector<std::int64_t>{1});
+  EXPECT_EQ(journal->bytes, std::ssize(some_text()));
   EXPECT_EQ(journal->end, (JournalEnd{"failed", 2, "line one\nline two"}));
   EXPECT_FALSE(journal->torn_end);
   EXPECT_EQ(journal->fault_count, 0);
@@ -70,7 +73,7 @@ TEST(JournalReader, ReadsTheExampleOfItsPage) {
                          journal_line(journal->steps[0]) + journal_line(journal->steps[1]) +
                          journal_line(journal->epochs[0]) +
                          journal_line(JournalEvaluation{1, 10000, 0.39, 0.858}) +
-                         journal_line(*journal->end));
+                         journal_line(JournalCheckpoint{235, 1, 4, 824512}) + journal_line(*journal->end));
 }
 
 TEST(JournalReader, PassesOverWhatItDoesNotKnow) {
@@ -85,6 +88,7 @@ TEST(JournalReader, LeavesATornEndOut) {
     ASSERT_TRUE(journal.ok()) << journal.error().message;
     EXPECT_EQ(journal->fault_count, 0) << cut;
     EXPECT_EQ(journal->torn_end, whole[cut - 1] != '\n') << cut;
+    EXPECT_EQ(journal->bytes, static_cast<std::int64_t>(whole.rfind('\n', cut - 1)) + 1) << cut;
   }
 }
 
@@ -105,17 +109,37 @@ TEST(JournalReader, RefusesWhatIsNoJournal) {
   EXPECT_EQ(error_of(std::string(3 << 20, 'x')), lost);
   EXPECT_EQ(error_of(journal_line(some_header()).substr(0, 60)), lost);
   JournalHeader later = some_header();
-  later.version = 2;
-  EXPECT_EQ(error_of(journal_line(later)), "j is a journal of version 2, and this program reads version 1");
-  EXPECT_EQ(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x12","order":{}})"
+  later.version = 3;
+  EXPECT_EQ(error_of(journal_line(later)), "j is a journal of version 3, and this program reads version 2");
+  EXPECT_EQ(error_of(R"({"type":"journal","version":2,"run":"a","term":1,"key":"0x12","order":{}})"
                      "\n"),
             R"(j:1: this is no journal's header: its "key" is not 0x and 16 hexadecimal digits)");
-  EXPECT_EQ(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x0123456789abcdef"})"
+  EXPECT_EQ(error_of(R"({"type":"journal","version":2,"run":"a","term":1,"key":"0x0123456789abcdef"})"
                      "\n"),
             R"(j:1: this is no journal's header: it has no "order")");
-  EXPECT_NE(error_of(R"({"type":"journal","version":1,"run":"a","key":"0x0123456789abcdef","order":{"a":[]}})"
-                     "\n"),
-            "");
+  EXPECT_NE(
+      error_of(
+          R"({"type":"journal","version":2,"run":"a","term":1,"key":"0x0123456789abcdef","order":{"a":[]}})"
+          "\n"),
+      "");
+}
+
+TEST(JournalReader, ALaterTermSaysWhatItGoesOnFrom) {
+  JournalHeader header = some_header();
+  header.term = 3;
+  header.follows = {2, 4711, 12};
+  const Result<Journal> journal = parse_journal(journal_line(header) + journal_line(step_of(13)), "j");
+  ASSERT_TRUE(journal.ok()) << journal.error().message;
+  EXPECT_EQ(journal->header.term, 3);
+  EXPECT_EQ(journal->header.follows, header.follows);
+  header.follows->term = 3;
+  EXPECT_EQ(error_of(journal_line(header)), "j:1: a journal of term 3 cannot follow one of term 3");
+  header.follows->bytes = 0;
+  EXPECT_EQ(
+      error_of(journal_line(header)),
+      "j:1: this is no journal's header: of its \"follows\": its \"bytes\" is not a whole number from 1");
+  header.follows.reset();
+  EXPECT_EQ(error_of(journal_line(header)), "j:1: this is no journal's header: it has no \"follows\"");
 }
 
 TEST(JournalReader, NamesTheLinesThatAreWrong) {
@@ -197,7 +221,10 @@ TEST_F(JournalFile, IsNeverWrittenAgain) {
   const auto second = JournalWriter::create(path_, clock_, some_header());
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().code, ErrorCode::already_exists);
+  EXPECT_NE(second.error().message.find("is there already"), std::string::npos);
   EXPECT_EQ(content(), journal_line(some_header()));
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::temp_directory_path()))
+    EXPECT_FALSE(entry.path().string().starts_with(path_ + ".")) << entry.path() << " was left";
 }
 
 TEST_F(JournalFile, LongOnesAreReadInBlocks) {
@@ -217,6 +244,126 @@ TEST_F(JournalFile, AMissingOneIsNamed) {
   ASSERT_FALSE(journal.ok());
   EXPECT_EQ(journal.error().code, ErrorCode::not_found);
   EXPECT_NE(journal.error().message.find(path_), std::string::npos);
+}
+
+// Each test's run has a folder of its own with journals in it; the last argument are a journal's steps.
+class Lineage : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = std::filesystem::temp_directory_path() / "paceline-lineage-XXXXXX";
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    run_ = name;
+    std::filesystem::create_directory(concat(run_, "/", journal_folder));
+  }
+  void TearDown() override { std::filesystem::remove_all(run_); }
+
+  /// A journal of `term` with these steps; gives its size.
+  std::int64_t write(std::int64_t term, std::optional<JournalSeal> follows, std::int64_t first,
+                     std::int64_t last, JournalHeader header = some_header()) {
+    header.term = term;
+    header.follows = follows;
+    std::string text = journal_line(header);
+    for (std::int64_t step = first; step <= last; ++step) {
+      text += journal_line(step_of(step));
+      if (step % 4 == 0)
+        text += journal_line(JournalEpoch{step / 4, step, 32}) +
+                journal_line(JournalEvaluation{step / 4, 1, 1, {}});
+    }
+    EXPECT_TRUE(write_file_atomically(journal_path(run_, term), text).ok());
+    return std::ssize(text);
+  }
+  void append(std::int64_t term, const std::string& text) {
+    const std::string path = journal_path(run_, term);
+    EXPECT_TRUE(write_file_atomically(path, read_file(path).value() + text).ok());
+  }
+  [[nodiscard]] std::vector<std::int64_t> steps() const {
+    const Result<Journal> journal = read_lineage(run_);
+    std::vector<std::int64_t> numbers;
+    if (!journal.ok())
+      ADD_FAILURE() << journal.error().message;
+    else
+      for (const JournalStep& step : journal->steps) numbers.push_back(step.step);
+    return numbers;
+  }
+  [[nodiscard]] std::string error() const {
+    const Result<Journal> journal = read_lineage(run_);
+    return journal.ok() ? "" : journal.error().message;
+  }
+
+  std::string run_;
+};
+
+using Numbers = std::vector<std::int64_t>;
+
+TEST_F(Lineage, OneTermIsItsJournal) {
+  write(1, {}, 1, 5);
+  EXPECT_EQ(steps(), (Numbers{1, 2, 3, 4, 5}));
+  const Journal journal = read_lineage(run_).value();
+  EXPECT_EQ(journal.terms, (std::vector<JournalTerm>{{1, 5}}));
+  EXPECT_EQ(journal.evaluated, Numbers{1});
+}
+
+TEST_F(Lineage, ASuccessorGoesOnWhereTheSealIs) {
+  const std::int64_t sealed = write(1, {}, 1, 3);
+  append(1, journal_line(step_of(4)) + R"({"type":"st)");  // of one that did not know that it was succeeded
+  write(2, JournalSeal{1, sealed, 3}, 4, 5);
+  EXPECT_EQ(steps(), (Numbers{1, 2, 3, 4, 5}));
+  const Journal journal = read_lineage(run_).value();
+  EXPECT_EQ(journal.fault_count, 0);
+  EXPECT_FALSE(journal.torn_end);
+  EXPECT_EQ(journal.header.term, 2);
+}
+
+TEST_F(Lineage, AResumedRunLeavesOutWhatCameAfterItsCheckpoint) {
+  const std::int64_t first = write(1, {}, 1, 9);
+  append(1, journal_line(JournalEnd{"stopped", 9, ""}));
+  const std::int64_t second = write(2, JournalSeal{1, first, 6}, 7, 8);
+  write(5, JournalSeal{2, second, 3}, 4, 4);  // terms of those that came to nothing are missing
+  EXPECT_EQ(steps(), (Numbers{1, 2, 3, 4}));
+  const Journal journal = read_lineage(run_).value();
+  EXPECT_EQ(journal.terms, (std::vector<JournalTerm>{{1, 3}, {2, 3}, {5, 4}}));
+  EXPECT_EQ(journal.epochs, (std::vector<JournalEpoch>{{1, 4, 32}}));
+  EXPECT_EQ(journal.evaluated, Numbers{1});
+  EXPECT_FALSE(journal.end.has_value()) << "the run went on";
+}
+
+TEST_F(Lineage, WhatDoesNotFitTogetherIsAnError) {
+  EXPECT_NE(error().find("journal/1.jsonl: No such file"), std::string::npos) << error();
+  const std::int64_t sealed = write(1, {}, 1, 3);
+  write(2, JournalSeal{1, sealed - 1, 3}, 4, 4);
+  EXPECT_NE(error().find(concat("goes on from ", sealed - 1, " bytes of ")), std::string::npos) << error();
+  write(2, JournalSeal{1, sealed + 1, 3}, 4, 4);
+  EXPECT_NE(error().find(concat("goes on from ", sealed + 1, " bytes of ")), std::string::npos) << error();
+  JournalHeader other = some_header();
+  other.key = 6;
+  write(2, JournalSeal{1, sealed, 3}, 4, 4, other);
+  EXPECT_NE(error().find("they are not of the same run"), std::string::npos) << error();
+  other = some_header();
+  other.order["seed"] = std::int64_t{4};
+  write(2, JournalSeal{1, sealed, 3}, 4, 4, other);
+  EXPECT_NE(error().find("they are not of the same run"), std::string::npos) << error();
+  std::filesystem::rename(journal_path(run_, 1), journal_path(run_, 3));
+  EXPECT_NE(error().find("the file was renamed"), std::string::npos) << error();
+  std::filesystem::remove(journal_path(run_, 3));
+  EXPECT_NE(error().find("journal/1.jsonl: No such file"), std::string::npos) << error();
+}
+
+TEST_F(Lineage, ASeamThatLeavesStepsOutIsAFault) {
+  const std::int64_t sealed = write(1, {}, 1, 3);
+  write(2, JournalSeal{1, sealed, 5}, 6, 6);
+  const Journal journal = read_lineage(run_).value();
+  ASSERT_EQ(journal.fault_count, 1);
+  EXPECT_EQ(journal.faults[0].term, 2);
+  EXPECT_EQ(journal.faults[0].what, "it goes on after step 5, and those before end with step 3");
+}
+
+TEST_F(Lineage, OtherFilesAreNoJournals) {
+  write(1, {}, 1, 2);
+  for (const char* name :
+       {"02.jsonl", "2.jsonl.new-17-0", "x.jsonl", "0.jsonl", "99999999999999999999.jsonl"})
+    ASSERT_TRUE(write_file_atomically(concat(run_, "/", journal_folder, "/", name), "x").ok());
+  EXPECT_EQ(newest_term(run_).value(), 1);
+  EXPECT_EQ(steps(), (Numbers{1, 2}));
 }
 
 }  // namespace

@@ -53,6 +53,8 @@ FormMessage form_message(std::size_t ranks) {
   form.base_step = 41;
   form.donors = 2;
   form.background = true;
+  form.term = 3;
+  form.checkpoint = "/runs/tiny/1/checkpoints/step-000000041.term-2";
   return form;
 }
 
@@ -85,6 +87,11 @@ FinishedMessage finished_message() {
   return finished;
 }
 
+CheckpointMessage checkpoint_message() {
+  return {41,         7, 1, 3, 4096, 8192, "0123456789abcdef", {{"parameters", 12'000}, {"counters", 88}},
+          "disk full"};
+}
+
 /// Every type of message, with values that no default has.
 std::vector<WorkerMessage> all_messages() {
   return {ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69},
@@ -103,6 +110,7 @@ std::vector<WorkerMessage> all_messages() {
           LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1},
           StepsMessage{{step_figures(), step_figures()}},
           EvalMessage{1, 10'000, 0.44, 0.842, {}},
+          checkpoint_message(),
           finished_message(),
           FailedMessage{"peer lost", "rank 1 is \"gone\"\n", 1}};
 }
@@ -164,6 +172,8 @@ TEST(Protocol, KeepsAllFieldsOfAForm) {
   EXPECT_EQ(read.base_step, 41);
   EXPECT_EQ(read.donors, 2);
   EXPECT_TRUE(read.background);
+  EXPECT_EQ(read.term, 3);
+  EXPECT_EQ(read.checkpoint, "/runs/tiny/1/checkpoints/step-000000041.term-2");
   FormMessage leaver = form_message(2);
   leaver.rank = -1;
   EXPECT_EQ(sent_through(leaver).rank, -1);
@@ -183,6 +193,19 @@ TEST(Protocol, KeepsAllFieldsOfStepsAndOfALeaver) {
   EXPECT_TRUE(left.reduced);
   EXPECT_FALSE(left.complete);
   EXPECT_EQ(left.lost_rank, 1);
+}
+
+TEST(Protocol, KeepsAllFieldsOfACheckpoint) {
+  const CheckpointMessage read = sent_through(checkpoint_message());
+  EXPECT_EQ(read.step, 41);
+  EXPECT_EQ(read.generation, 7);
+  EXPECT_EQ(read.rank, 1);
+  EXPECT_EQ(read.ranks, 3);
+  EXPECT_EQ(read.offset, 4096);
+  EXPECT_EQ(read.bytes, 8192);
+  EXPECT_EQ(read.checksums, "0123456789abcdef");
+  EXPECT_EQ(read.layout, checkpoint_message().layout);
+  EXPECT_EQ(read.error, "disk full");
 }
 
 TEST(Protocol, KeepsAllFieldsOfAFinish) {

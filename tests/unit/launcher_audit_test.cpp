@@ -300,10 +300,10 @@ TEST(Audit, FindsLinesThatContradictEachOther) {
   EXPECT_EQ(faults_of(journal), Texts{"journal: step 4 stands after step 5"});
   journal = run_of(39);
   erase_step(journal, 20);
-  journal.faults = {{22, "it is not JSON"}};
+  journal.faults = {{1, 22, "it is not JSON"}};
   journal.fault_count = 1;
   EXPECT_EQ(faults_of(journal),
-            (Texts{"journal: line 22 of the journal can't be used: it is not JSON",
+            (Texts{"journal: line 22 of journal/1.jsonl can't be used: it is not JSON",
                    "hole: positions 48 to 55 of epoch 2 were never used: step 20 is missing"}));
 }
 

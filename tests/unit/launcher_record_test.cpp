@@ -54,7 +54,7 @@ TEST_F(Record, StepsThatAreReportedAgainAreWrittenOnce) {
   ASSERT_TRUE(record->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(record->add(steps(5, 10)).ok());
   ASSERT_TRUE(record->end("completed", "").ok());
-  const auto journal = read_journal(folder_ / "journal.jsonl");
+  const auto journal = read_journal(journal_path(folder_, 1));
   ASSERT_TRUE(journal.ok()) << journal.error().message;
   ASSERT_EQ(journal->steps.size(), 10U);
   for (std::size_t i = 0; i < 10; ++i) {
@@ -63,7 +63,7 @@ TEST_F(Record, StepsThatAreReportedAgainAreWrittenOnce) {
   }
   EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 5, 36}, {2, 10, 36}}));
   EXPECT_EQ(journal->end, (JournalEnd{"completed", 10, ""}));
-  const std::string text = read("journal.jsonl");
+  const std::string text = read("journal/1.jsonl");
   EXPECT_EQ(text.find("evaluation"), text.rfind("evaluation"));
   const std::string metrics = read("metrics.jsonl");
   EXPECT_EQ(std::ranges::count(metrics, '\n'), 10);
@@ -87,6 +87,104 @@ TEST_F(Record, AJournalThatIsThereIsNotWrittenAgain) {
   const auto second = create();
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().code, ErrorCode::already_exists);
+}
+
+const StepPlan plan(36, 8, 2);
+
+/// The numbers of the metrics' lines.
+std::vector<std::int64_t> numbers_in(const std::string& metrics) {
+  std::vector<std::int64_t> numbers;
+  for (std::size_t at = metrics.find("\"step\":"); at != std::string::npos;
+       at = metrics.find("\"step\":", at + 1))
+    numbers.push_back(std::stoll(metrics.substr(at + 7)));
+  return numbers;
+}
+
+void append(const std::string& path, const std::string& text) {
+  EXPECT_TRUE(write_file_atomically(path, read_file(path).value() + text).ok());
+}
+
+TEST_F(Record, ASuccessorKeepsWhatIsThereAndSealsIt) {
+  auto first = create();
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->add(steps(1, 6)).ok());
+  ASSERT_TRUE(first->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
+  ASSERT_TRUE(first->flush().ok());
+  append(journal_path(folder_, 1), R"({"type":"step","st)");
+  auto second = RunRecord::succeed(folder_, clock_, 2, {}, plan);
+  ASSERT_TRUE(second.ok()) << second.error().message;
+  EXPECT_EQ(second->steps(), 6);
+  EXPECT_EQ(second->key(), 5U);
+  // The one before does not know yet, and goes on.
+  ASSERT_TRUE(first->add(steps(7, 8)).ok());
+  ASSERT_TRUE(first->flush().ok());
+  ASSERT_TRUE(second->add(steps(5, 10)).ok());
+  ASSERT_TRUE(second->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
+  ASSERT_TRUE(second->end("completed", "").ok());
+  const auto journal = read_lineage(folder_);
+  ASSERT_TRUE(journal.ok()) << journal.error().message;
+  ASSERT_EQ(journal->steps.size(), 10U);
+  EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 5, 36}, {2, 10, 36}}));
+  EXPECT_EQ(journal->evaluated, std::vector<std::int64_t>{1}) << "told twice, written once";
+  EXPECT_EQ(journal->fault_count, 0);
+  EXPECT_EQ(numbers_in(read("metrics.jsonl")), (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+}
+
+TEST_F(Record, MetricsThatOnlyTheJournalHadAreWrittenWhenTheyAreToldAgain) {
+  auto first = create();
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->add(steps(1, 4)).ok());
+  ASSERT_TRUE(first->flush().ok());
+  ASSERT_TRUE(first->add(steps(5, 5)).ok());  // an epoch's end, which the journal writes at once
+  auto second = RunRecord::succeed(folder_, clock_, 2, {}, plan);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(second->steps(), 5);
+  ASSERT_TRUE(second->add(steps(3, 6)).ok());
+  ASSERT_TRUE(second->flush().ok());
+  EXPECT_EQ(numbers_in(read("metrics.jsonl")), (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6}));
+}
+
+TEST_F(Record, AResumedRunGoesOnFromItsCheckpoint) {
+  auto first = create();
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->add(steps(1, 9)).ok());
+  ASSERT_TRUE(first->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
+  ASSERT_TRUE(first->flush().ok());
+  append(folder_ + "/metrics.jsonl", R"({"step":1)");
+  auto second = RunRecord::succeed(folder_, clock_, 4, 3, plan);
+  ASSERT_TRUE(second.ok()) << second.error().message;
+  EXPECT_EQ(second->steps(), 3);
+  EXPECT_EQ(numbers_in(read("metrics.jsonl")), (std::vector<std::int64_t>{1, 2, 3}));
+  EXPECT_EQ(second->add(steps(5, 5)).error().message, "a worker reported step 5 after step 3 of 10");
+  ASSERT_TRUE(second->add(steps(4, 10)).ok());
+  ASSERT_TRUE(second->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
+  ASSERT_TRUE(second->end("completed", "").ok());
+  const auto journal = read_lineage(folder_);
+  ASSERT_TRUE(journal.ok());
+  EXPECT_EQ(journal->terms, (std::vector<JournalTerm>{{1, 3}, {4, 10}}));
+  EXPECT_EQ(journal->steps.size(), 10U);
+  EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 5, 36}, {2, 10, 36}}));
+  EXPECT_EQ(journal->evaluated, std::vector<std::int64_t>{1});
+  EXPECT_EQ(numbers_in(read("metrics.jsonl")).size(), 10U);
+}
+
+TEST_F(Record, WhoeverIsSlowerToSucceedIsRefused) {
+  auto first = create();
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->add(steps(1, 2)).ok());
+  ASSERT_TRUE(first->flush().ok());
+  ASSERT_TRUE(RunRecord::succeed(folder_, clock_, 3, {}, plan).ok());
+  for (const std::int64_t term : {3, 2, 1}) {
+    const auto late = RunRecord::succeed(folder_, clock_, term, {}, plan);
+    ASSERT_FALSE(late.ok()) << term;
+    EXPECT_EQ(late.error().code, ErrorCode::already_exists);
+  }
+  const auto beyond = RunRecord::succeed(folder_, clock_, 4, 7, plan);
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_EQ(beyond.error().code, ErrorCode::mismatch);
+  EXPECT_NE(beyond.error().message.find("end with step 2, so the run cannot go on from step 7"),
+            std::string::npos);
+  EXPECT_EQ(newest_term(folder_).value(), 3) << "it left a journal";
 }
 
 GenerationRecord generation(std::int64_t number) {

@@ -37,17 +37,19 @@ struct Piece {
 
 /// The donors' parts of all bytes, as equal as they go.
 std::vector<Piece> deal(std::span<const StatePart> state, std::size_t donors) {
-  std::size_t total = 0;
-  for (const StatePart& part : state) total += part.bytes.size();
-  const auto begin_of = [&](std::size_t donor) {
-    return total / donors * donor + total % donors * donor / donors;
+  std::int64_t all = 0;
+  for (const StatePart& part : state) all += std::ssize(part.bytes);
+  const auto slice_of = [&](std::size_t donor) {
+    return checkpoint_slice(all, static_cast<std::int64_t>(donor), static_cast<std::int64_t>(donors));
   };
   std::vector<Piece> pieces;
   std::size_t at = 0;  // of the part, in all bytes
   for (const StatePart& part : state) {
     for (std::size_t donor = 0; donor < donors; ++donor) {
-      const std::size_t begin = std::max(at, begin_of(donor));
-      const std::size_t end = std::min(at + part.bytes.size(), begin_of(donor + 1));
+      const CheckpointSlice slice = slice_of(donor);
+      const std::size_t begin = std::max(at, static_cast<std::size_t>(slice.offset));
+      const std::size_t end =
+          std::min(at + part.bytes.size(), static_cast<std::size_t>(slice.offset + slice.bytes));
       if (begin < end) pieces.push_back({part.bytes.subspan(begin - at, end - begin), donor});
     }
     at += part.bytes.size();
@@ -98,6 +100,12 @@ Result<Membership> Preparation::take() {
   return std::exchange(result_, Error{ErrorCode::internal, "it has been taken"});
 }
 
+CheckpointSlice slice_of_donor(std::span<const StatePart> state, std::int64_t donor, std::int64_t donors) {
+  std::int64_t all = 0;
+  for (const StatePart& part : state) all += std::ssize(part.bytes);
+  return checkpoint_slice(all, donor, donors);
+}
+
 Status transfer_state(Communicator& communicator, std::int64_t donors, std::span<const StatePart> state) {
   const auto count = static_cast<std::size_t>(donors);
   const std::vector<Piece> pieces = deal(state, count);
@@ -105,15 +113,15 @@ Status transfer_state(Communicator& communicator, std::int64_t donors, std::span
   for (const Piece& piece : pieces)
     works.push_back(communicator.broadcast_async(piece.bytes.data(), piece.bytes.size(), DataType::u8,
                                                  static_cast<int>(piece.donor)));
-  for (Work& work : works) PACELINE_TRY(work.wait());
-  // Donors' own bytes are what they are; the others hold theirs against what each says that it sent.
+  PACELINE_TRY(wait_all(works));
+  // What came from others is held against what each says that it sent.
   const bool gives = communicator.rank() < donors;
   std::vector<std::uint64_t> sent(static_cast<std::size_t>(communicator.size()), 0);
   const std::vector<std::uint64_t> here = digests(pieces, count);
   if (gives)
     sent[static_cast<std::size_t>(communicator.rank())] = here[static_cast<std::size_t>(communicator.rank())];
   PACELINE_TRY(communicator.all_gather(sent.data(), 1, DataType::i64));
-  for (std::size_t donor = 0; donor < count && !gives; ++donor)
+  for (std::size_t donor = 0; donor < count; ++donor)
     if (here[donor] != sent[donor])
       return Error{ErrorCode::corrupt,
                    concat("the training state that rank ", communicator.rank(), " got from rank ", donor,

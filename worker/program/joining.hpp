@@ -10,6 +10,7 @@
 
 #include "agent_link.hpp"
 #include "paceline/allreduce.hpp"
+#include "paceline/job/checkpoint.hpp"
 #include "paceline/train/trainer.hpp"
 
 namespace paceline {
@@ -53,5 +54,9 @@ class Preparation {
 /// is not what was sent.
 [[nodiscard]] Status transfer_state(Communicator& communicator, std::int64_t donors,
                                     std::span<const StatePart> state);
+
+/// The bytes of the state, all parts one after the other, that this donor sends.
+[[nodiscard]] CheckpointSlice slice_of_donor(std::span<const StatePart> state, std::int64_t donor,
+                                             std::int64_t donors);
 
 }  // namespace paceline

@@ -16,8 +16,7 @@ Gradients::Gradients(std::vector<torch::Tensor> parameters, std::vector<std::str
 
 Gradients::~Gradients() {
   for (std::size_t i = 0; i < accumulators_.size(); ++i) accumulators_[i]->del_post_hook(hooks_[i]);
-  for (Work& work : works_)
-    [[maybe_unused]] const Status ended = work.wait();  // nobody may write to memory that is gone
+  [[maybe_unused]] const Status ended = wait();  // nobody may write to memory that is gone
 }
 
 void Gradients::attach_hooks() {
@@ -89,12 +88,7 @@ Status Gradients::finish_local() {
 }
 
 Status Gradients::wait() {
-  Status first;
-  for (Work& work : works_) {
-    Status status = work.wait();
-    if (first.ok() && !status.ok()) first = std::move(status);
-  }
-  return first;
+  return wait_all(works_);
 }
 
 }  // namespace paceline

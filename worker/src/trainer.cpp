@@ -47,6 +47,7 @@ struct Vote {
   std::int64_t stop_negated = 0;
   std::int64_t next_least = 0;
   std::int64_t next_greatest_negated = 0;
+  std::int64_t can_save = 0;
 };
 
 }  // namespace
@@ -216,6 +217,7 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
   outcome.stop = vote.stop_negated != 0;
   // Ranks may have prepared different ones, when one was given up and another follows.
   outcome.next_generation = vote.next_least == -vote.next_greatest_negated ? vote.next_least : 0;
+  outcome.all_can_save = vote.can_save != 0;
   outcome.exposed = exposed;
   return outcome;
 }
@@ -286,7 +288,8 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
 /// What all ranks agreed on: they hold the step's gradients, and cut it alike.
 Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
   const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
-  Vote vote{1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation, -spec.next_generation};
+  Vote vote{
+      1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation, -spec.next_generation, spec.can_save ? 1 : 0};
   PACELINE_TRY(
       communicator_->all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
   if (vote.plan_least != -vote.plan_greatest_negated)

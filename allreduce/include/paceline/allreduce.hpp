@@ -196,6 +196,10 @@ class Work {
   std::shared_ptr<State> state_;
 };
 
+/// Until all of them have ended, whatever became of any, so that their memory is free afterwards. Gives the
+/// first error.
+[[nodiscard]] Status wait_all(std::span<Work> works);
+
 /// A fixed set of ranks that call the same collectives in the same order.
 ///
 /// Threads: collectives and allocate() are called by one thread at a time, in the same order on every rank,

@@ -42,10 +42,11 @@ std::string last_line(const std::string& path) {
 
 }  // namespace
 
-CoordinatorLink::CoordinatorLink(std::string run_dir, AgentName name,
+CoordinatorLink::CoordinatorLink(std::string run_dir, AgentName name, std::int64_t first_term,
                                  std::function<control::Register()> introduce)
     : run_dir_(std::move(run_dir)),
       name_(std::move(name)),
+      first_term_(first_term),
       introduce_(std::move(introduce)),
       alone_since_(clock_.now()) {
 }
@@ -103,7 +104,7 @@ void CoordinatorLink::look_for_coordinator() {
     problem_ = found.error().message;
     return;
   }
-  if (!*found) return;
+  if (!*found || (*found)->term < first_term_) return;
   const bool is_newer = !session_ || (*found)->term > session_->term();
   if (!client_ || is_newer) open(**found);
 }
@@ -173,7 +174,7 @@ Status CoordinatorLink::succeed_if_due() {
 }
 
 Status CoordinatorLink::start_coordinator() {
-  child_after_ = session_ ? session_->term() : 0;
+  child_after_ = session_ ? session_->term() : first_term_ - 1;
   const std::string after = concat(child_after_), log_path = log_of(run_dir_, child_after_ + 1);
   std::string program = "/proc/self/exe";
   const char* const arguments[] = {"paceline", "coordinator", run_dir_.c_str(), "--after", after.c_str(),
@@ -213,7 +214,7 @@ Status CoordinatorLink::reap_child() {
   if (took_term || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return {};
   start_after_ = clock_.now() + start_again;
   problem_ = concat("the coordinator ended: ", last_line(log_of(run_dir_, child_after_ + 1)));
-  if (++failures_ < most_failures && child_after_ > 0) return {};
+  if (++failures_ < most_failures && session_) return {};
   return Error{ErrorCode::io, problem_};
 }
 

@@ -27,7 +27,9 @@ class CoordinatorLink {
  public:
   using Session = control::Session<control::FromAgent, control::ToAgent>;
   /// `introduce`: the agent as a coordinator that doesn't know it must see it.
-  CoordinatorLink(std::string run_dir, AgentName name, std::function<control::Register()> introduce);
+  /// `first_term`: of the launch's first coordinator; any before are history.
+  CoordinatorLink(std::string run_dir, AgentName name, std::int64_t first_term,
+                  std::function<control::Register()> introduce);
   ~CoordinatorLink();
   CoordinatorLink(const CoordinatorLink&) = delete;
   CoordinatorLink& operator=(const CoordinatorLink&) = delete;
@@ -54,6 +56,7 @@ class CoordinatorLink {
 
   std::string run_dir_;
   AgentName name_;
+  std::int64_t first_term_;
   std::function<control::Register()> introduce_;
   SteadyClock clock_;
   std::optional<control::Credentials> credentials_;

@@ -8,6 +8,7 @@
 #include "elastic/heartbeat.hpp"
 #include "generation_file.hpp"
 #include "launch.hpp"
+#include "resume.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/address.hpp"
@@ -40,7 +41,32 @@ CoordinatorOptions coordinator_options(const LaunchFacts& facts, std::int64_t te
   options.wish = facts.ranks;
   options.min_ranks = facts.min_ranks;
   options.max_ranks = facts.max_ranks;
+  options.last_generation = facts.position.last_generation;
   return options;
+}
+
+/// Whether somebody has begun this launch's journal.
+Result<bool> is_begun(const std::string& run_dir, const RunPosition& position) {
+  const Result<Journal> journal = read_lineage(run_dir);
+  if (!journal.ok() && journal.error().code == ErrorCode::not_found) return false;
+  if (!journal.ok()) return journal.error();
+  if (journal->header.term >= position.term && journal->end)
+    return Error{ErrorCode::already_exists, concat("the job has ended: ", journal->end->status)};
+  return journal->header.term >= position.term;
+}
+
+/// A new run's, that of a run which goes on from where it is resumed, or that of a job which goes on.
+Result<RunRecord> open_record(CoordinatorProcess::Options& options, const LaunchFacts& facts, const Job& job,
+                              const DatasetInfo& dataset, const StepPlan& plan) {
+  static const SteadyClock clock;
+  const RunPosition& position = facts.position;
+  PACELINE_ASSIGN(options.succeeds, is_begun(options.run_dir, position));
+  if (options.succeeds) return RunRecord::succeed(options.run_dir, clock, options.term, {}, plan);
+  if (position.term > 1)
+    return RunRecord::succeed(options.run_dir, clock, options.term, position.base_step, plan);
+  PACELINE_ASSIGN(JournalHeader header, new_journal_header(job, options.run_dir, dataset));
+  header.term = options.term;
+  return RunRecord::create(options.run_dir, clock, header, plan);
 }
 
 }  // namespace
@@ -61,24 +87,22 @@ Status CoordinatorProcess::run(const Options& given) {
                                                             .port = server->port()});
   PACELINE_TRY(taken);
   PACELINE_ASSIGN(const Dataset dataset, Dataset::open(job.data.train, {.window = tokens_per_sample(job)}));
-  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(job, options.run_dir, dataset.info()));
   const StepPlan plan(dataset.info().samples, job.batch.global, job.epochs, job.steps);
-  static const SteadyClock clock;
-  PACELINE_ASSIGN(RunRecord record, RunRecord::create(options.run_dir, clock, header, plan));
-  return CoordinatorProcess(options, facts, std::move(job), std::move(server), std::move(record),
-                            hex_word(header.key), plan)
+  PACELINE_ASSIGN(RunRecord record, open_record(options, facts, job, dataset.info(), plan));
+  return CoordinatorProcess(options, facts, std::move(job), std::move(server), std::move(record), plan)
       .loop();
 }
 
 CoordinatorProcess::CoordinatorProcess(Options options, LaunchFacts facts, Job job,
                                        std::unique_ptr<control::Server> server, RunRecord record,
-                                       std::string consumed_key, const StepPlan& plan)
+                                       const StepPlan& plan)
     : options_(std::move(options)),
       facts_(std::move(facts)),
       job_(std::move(job)),
       server_(std::move(server)),
       record_(std::move(record)),
-      consumed_key_(std::move(consumed_key)),
+      keeper_(options_.run_dir, job_, record_, [this](const std::string& text) { notice(true, text); }),
+      consumed_key_(hex_word(record_.key())),
       plan_(plan),
       began_at_(clock_.now()) {
 }
@@ -169,6 +193,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   Roster::Agent* agent = roster_.find(self.agent());
   const bool again = agent != nullptr && agent->session_number == self.session();
   if (agent != nullptr && agent->stream) server_->close(*agent->stream);
+  const bool known_workers = again || !options_.succeeds;
   if (!again) {
     if (agent != nullptr) drop_agent(self.agent(), "began anew");
     agent = &roster_.add(self, options_.term, clock_.now());
@@ -183,6 +208,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   server_->send(stream, agent->session.seal(welcome));
   for (const control::ToAgent& kept : agent->session.kept()) server_->send(stream, agent->session.seal(kept));
   if (again) return;
+  if (!known_workers) take_reports(self.agent(), self);
   if (self.stop()) feed(StopWanted{});
   room_changed();
 }
@@ -218,6 +244,7 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
   for (const WorkerId id : lost) {
     roster_.forget(id);
     workers_.erase(id);
+    keeper_.on_lost(id);
     feed(WorkerLost{id, concat("is lost with its agent on node ", node, ", which ", why)});
   }
 }
@@ -239,11 +266,80 @@ void CoordinatorProcess::begin_when_all_are_there() {
   if (coordinator_ || ended_) return;
   const bool all = std::ssize(roster_.agents()) >= facts_.agents;
   if (!all && (roster_.agents().empty() || clock_.now() - began_at_ < gather_limit)) return;
+  if (const Status begun = begin(); !begun.ok()) fail(begun.error().message);
+}
+
+Status CoordinatorProcess::begin() {
+  for (const std::string& node : facts_.closed) std::ignore = roster_.close_node(node);
   CoordinatorOptions options = coordinator_options(facts_, options_.term);
   options.room = roster_.room();
+  options.base_step = record_.steps();
+  PACELINE_ASSIGN(const std::vector<Generation> records,
+                  read_generations(options_.run_dir, facts_.position.last_generation));
+  options.last_worker = options_.succeeds ? highest_worker(options_.run_dir) : facts_.position.last_worker;
   coordinator_.emplace(options);
-  carry_out(coordinator_->begin(clock_.now()));
+  if (options_.succeeds) {
+    log(LogLevel::info, concat("takes over after step ", record_.steps(), ", with ", found_.size(),
+                               " workers and ", records.size(), " generations"));
+    notice(true, concat("the coordinator was lost; another, of term ", options_.term, ", has taken over"));
+    carry_out(coordinator_->take_over(records, found_, clock_.now()));
+    if (coordinator_->generation() != nullptr) keeper_.on_generation(*coordinator_->generation());
+  } else {
+    carry_out(coordinator_->begin(clock_.now()));
+  }
   for (const CoordinatorEvent& event : std::exchange(events_, {})) feed(event);
+  return {};
+}
+
+/// Of an agent whose workers another coordinator had started.
+void CoordinatorProcess::take_reports(const std::string& agent, const control::Register& message) {
+  for (const control::WorkerReport& report : message.workers()) {
+    if (!coordinator_) {
+      roster_.place(report.worker(), {agent, report.slot()});
+      workers_[report.worker()].pid = report.pid();
+      found_.push_back(found_worker(agent, report));
+    } else if (!report.gone()) {  // the job went on without it
+      control::ToAgent order;
+      order.mutable_end()->set_worker(report.worker());
+      order.mutable_end()->set_why("the job had gone on without it");
+      send(*roster_.find(agent), std::move(order));
+    }
+  }
+}
+
+FoundWorker CoordinatorProcess::found_worker(const std::string& agent, const control::WorkerReport& report) {
+  const WorkerId id = report.worker();
+  const Roster::Agent& place = *roster_.find(agent);
+  FoundWorker found;
+  found.member = {id, roster_.node_of(id), place.host, place.port};
+  found.told = report.told_generation();
+  found.stopping = report.told_stop();
+  found.dismissed = report.dismissed();
+  found.ending = report.ended();
+  found.gone = report.gone();
+  for (const control::WorkerSaid& said : report.said()) {
+    const Result<WorkerMessage> message = decode(said.message());
+    if (!message.ok()) continue;
+    if (std::holds_alternative<ReadyMessage>(*message)) {
+      found.ready = true;
+    } else if (const auto* entered = std::get_if<EnteredMessage>(&*message)) {
+      found.entered = entered->generation;
+    } else if (const auto* left = std::get_if<LeftMessage>(&*message)) {
+      found.left = WorkerLeft{id, left->generation, {left->applied, left->reduced, left->complete}, left->message};
+    } else if (const auto* steps = std::get_if<StepsMessage>(&*message)) {
+      write_down(record_.add(*steps));
+    } else if (const auto* eval = std::get_if<EvalMessage>(&*message)) {
+      write_down(record_.add(*eval));
+      outcome_.eval = *eval;
+    } else if (const auto* finished = std::get_if<FinishedMessage>(&*message)) {
+      found.finished = true;
+      note_finished(id, *finished);
+    } else if (const auto* failed = std::get_if<FailedMessage>(&*message)) {
+      found.failed = failed->message;
+    }
+  }
+  if (found.ending || found.dismissed || found.finished) roster_.is_going(id);
+  return found;
 }
 
 // ---- what agents say of their workers ---------------------------------------------------------------
@@ -298,18 +394,23 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message,
     if (!known) show(said.message());
     outcome_.eval = *eval;
   } else if (const auto* finished = std::get_if<FinishedMessage>(&message)) {
-    worker.finished = true;
     roster_.is_going(id);
-    if (!finished_rank_ || rank_of(id) < *finished_rank_) {
-      finished_rank_ = rank_of(id);
-      outcome_.finished = *finished;
-    }
+    note_finished(id, *finished);
     feed(WorkerFinished{id});
+  } else if (const auto* part = std::get_if<CheckpointMessage>(&message)) {
+    write_down(keeper_.on_part(id, *part));
   } else if (const auto* failed = std::get_if<FailedMessage>(&message)) {
     worker.last_words = {said.last_words().begin(), said.last_words().end()};
     roster_.is_going(id);
     feed(WorkerFailed{id, failed->message});
   }
+}
+
+/// The lowest rank's figures are those of the job.
+void CoordinatorProcess::note_finished(WorkerId id, const FinishedMessage& finished) {
+  if (finished_rank_ && rank_of(id) >= *finished_rank_) return;
+  finished_rank_ = rank_of(id);
+  outcome_.finished = finished;
 }
 
 /// For people, at the agent that speaks to them.
@@ -341,6 +442,7 @@ void CoordinatorProcess::gone(const std::string& agent, const control::WorkerGon
                               : concat("(pid ", worker.pid, " on node ", node, ") ", message.how());
   roster_.forget(id);
   workers_.erase(id);
+  keeper_.on_lost(id);
   feed(WorkerLost{id, how});
 }
 
@@ -431,6 +533,8 @@ void CoordinatorProcess::tell(WorkerId id, const WorkerMessage& told) {
 void CoordinatorProcess::tell_form(WorkerId id, const Generation& record, bool background) {
   FormMessage form;
   form.generation = record->generation;
+  form.term = record->term;
+  if (record->donors.empty()) form.checkpoint = facts_.position.checkpoint;
   form.rank = -1;
   form.base_step = record->base_step;
   form.donors = static_cast<std::int64_t>(record->donors.size());
@@ -473,7 +577,8 @@ void CoordinatorProcess::carry_out(const Announce& effect) {
     write_down(record_.add(JournalGeneration{record.generation, record.term, record.base_step,
                                              static_cast<std::int64_t>(record.members.size()), record.planned,
                                              record.reason}));
-    if (record.generation > 1) notice(false, effect.text);
+    keeper_.on_generation(record);
+    if (record.generation > facts_.position.last_generation + 1) notice(false, effect.text);
   } else if (effect.kind != Announce::Kind::repair) {
     notice(effect.kind == Announce::Kind::warning, effect.text);
   }
@@ -515,6 +620,9 @@ void CoordinatorProcess::carry_out(const EndJob& effect) {
 /// Writes the last line, and tells everybody.
 void CoordinatorProcess::end_job(const std::string& warning) {
   ended_ = true;
+  keeper_.on_end();
+  // The journal knows better than the last progress that was told.
+  if (outcome_.progress) outcome_.progress->step = std::max(outcome_.progress->step, record_.steps());
   const Status written = record_.end(outcome_.status, outcome_.failure ? outcome_.failure->sentence : "");
   if (!written.ok() && outcome_.status != "failed") {  // a run whose last line can't be written is no success
     outcome_.status = "failed";

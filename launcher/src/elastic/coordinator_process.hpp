@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent.hpp"
+#include "checkpoints.hpp"
 #include "elastic/launch_facts.hpp"
 #include "elastic/roster.hpp"
 #include "paceline/control/server.hpp"
@@ -25,6 +26,7 @@ class CoordinatorProcess {
     std::int64_t term = 1;
     std::string node;  ///< this machine's, for people
     std::string host{};  ///< where it listens
+    bool succeeds = false;  ///< another coordinator, in the job that is going on
   };
   /// From taking the term to the job's end, or to the end of this coordinator's part in it.
   [[nodiscard]] static Status run(const Options& options);
@@ -34,12 +36,11 @@ class CoordinatorProcess {
     std::int64_t pid = 0;
     std::string ended_because;
     std::deque<std::string> last_words;  // of one that said that it failed
-    bool finished = false;
     std::optional<HeartbeatMessage> heartbeat;
   };
 
   CoordinatorProcess(Options options, LaunchFacts facts, Job job, std::unique_ptr<control::Server> server,
-                     RunRecord record, std::string consumed_key, const StepPlan& plan);
+                     RunRecord record, const StepPlan& plan);
 
   [[nodiscard]] Status loop();
   void poll_once();
@@ -56,6 +57,9 @@ class CoordinatorProcess {
   void beat();
   void room_changed();
   void begin_when_all_are_there();
+  void take_reports(const std::string& agent, const control::Register& message);
+  [[nodiscard]] FoundWorker found_worker(const std::string& agent, const control::WorkerReport& report);
+  [[nodiscard]] Status begin();
 
   // what they say
   void started(const std::string& agent, const control::WorkerStarted& message);
@@ -63,6 +67,7 @@ class CoordinatorProcess {
   void hear_heartbeats(const std::string& agent, const control::Heartbeat& message);
   void gone(const std::string& agent, const control::WorkerGone& message);
   void handle(WorkerId id, const WorkerMessage& message, const control::WorkerSaid& said);
+  void note_finished(WorkerId id, const FinishedMessage& finished);
   void end_with(WorkerId id, const std::string& why);
   void acknowledge_steps();
   void write_down(const Status& written);
@@ -106,10 +111,12 @@ class CoordinatorProcess {
   SteadyClock clock_;
   std::unique_ptr<control::Server> server_;
   RunRecord record_;
+  CheckpointKeeper keeper_;
   std::string consumed_key_;
   StepPlan plan_;
   std::optional<Coordinator> coordinator_;  // nothing until all agents are there, or waited for long enough
   Roster roster_;
+  std::vector<FoundWorker> found_;  // where it succeeds another
   std::map<WorkerId, Worker> workers_;
   std::vector<CoordinatorEvent> events_;  // that wait: for the effects in hand, or for the coordinator
   bool ended_ = false, fenced_ = false;

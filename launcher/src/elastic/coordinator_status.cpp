@@ -22,6 +22,12 @@ control::Answer refusal(const std::string& why) {
   return answer;
 }
 
+control::Answer failure(const Status& status) {
+  control::Answer answer;
+  answer.set_error(status.error().message);
+  return answer;
+}
+
 control::Answer done(const std::string& text) {
   control::Answer answer;
   answer.set_text(text);
@@ -67,6 +73,8 @@ control::Answer CoordinatorProcess::resize(std::int64_t ranks) {
     return refusal(concat("the job's agents have places for ", ranks_text(roster_.room()), ", not for ", ranks,
                           ": let another node join first"));
   const std::int64_t before = coordinator_->wish();
+  facts_.ranks = ranks;
+  if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
   feed(ResizeWanted{ranks});
   return done(ranks == before ? concat("the job is to have ", ranks_text(ranks), " already")
                               : concat("from ", before, " to ", ranks_text(ranks),
@@ -77,9 +85,10 @@ control::Answer CoordinatorProcess::drain(const std::string& node) {
   if (!roster_.close_node(node))
     return refusal(concat("the job has nothing on a node ", shown(node), "; its nodes are ",
                           roster_.node_names()));
+  facts_.closed.push_back(node);
+  if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
   const std::vector<WorkerId> workers = roster_.workers_on_node(node);
-  feed(RoomChanged{roster_.room()});
-  feed(DrainWanted{workers});
+  feed(DrainWanted{workers, roster_.room()});
   const std::string what = concat(workers.size(), workers.size() == 1 ? " worker" : " workers", " on ", node);
   if (roster_.room() < facts_.min_ranks)
     return done(concat(what, " are to go, but the job needs ", ranks_text(facts_.min_ranks),

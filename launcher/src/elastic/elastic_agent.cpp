@@ -43,7 +43,7 @@ ElasticAgent::ElasticAgent(const LaunchRequest& request, const Team& team, const
       signals_(signals),
       display_(display),
       on_first_step_(std::move(on_first_step)),
-      link_(request.run_dir, name, [this] { return introduce(); }) {
+      link_(request.run_dir, name, request.first_term, [this] { return introduce(); }) {
 }
 
 ElasticAgent::~ElasticAgent() {
@@ -146,6 +146,7 @@ control::Register ElasticAgent::introduce() const {
   for (const std::string& node : team_.slots) self.add_slots(node);
   self.set_stop(outcome_.stop_signal != 0);
   for (const auto& [id, worker] : workers_) *self.add_workers() = report_of(id, worker);
+  for (const control::WorkerReport& report : finished_) *self.add_workers() = report;
   return self;
 }
 
@@ -346,13 +347,15 @@ void ElasticAgent::handle(std::int64_t id, const WorkerMessage& message) {
              std::holds_alternative<FailedMessage>(message)) {
     worker.last = said.message();
     worker.closed_at = clock_.now();
-    worker.expected_to_go = worker.expected_to_go || std::holds_alternative<FinishedMessage>(message);
+    worker.finished = std::holds_alternative<FinishedMessage>(message);
+    worker.expected_to_go = worker.expected_to_go || worker.finished;
     worker.process.copy_output();
     const auto& words = worker.process.output().last_words();
     said.mutable_last_words()->Assign(words.begin(), words.end());
   } else if (std::holds_alternative<ProgressMessage>(message)) {
     return link_.mention(report);
-  } else if (!std::holds_alternative<UnpreparedMessage>(message)) {
+  } else if (!std::holds_alternative<UnpreparedMessage>(message) &&
+             !std::holds_alternative<CheckpointMessage>(message)) {
     return distrust(id, "does not speak as a worker should: it sent what only an agent sends");
   }
   link_.say(std::move(report));
@@ -374,6 +377,10 @@ void ElasticAgent::reap(std::int64_t id) {
   gone.set_expected(worker.expected_to_go || (WIFEXITED(*status) && WEXITSTATUS(*status) == 0));
   const auto& words = worker.process.output().last_words();
   gone.mutable_last_words()->Assign(words.begin(), words.end());
+  if (worker.finished) {
+    finished_.push_back(report_of(id, worker));
+    finished_.back().set_gone(true);
+  }
   workers_.erase(id);
   link_.say(std::move(message));
 }

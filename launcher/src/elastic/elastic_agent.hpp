@@ -36,6 +36,7 @@ class ElasticAgent {
     WorkerProcess process;
     StartMessage start;
     bool greeted = false;
+    bool finished = false;
     bool expected_to_go = false;  ///< dismissed, finished or ended
     std::string ended_because{};  ///< it was killed for this
     std::optional<Instant> closed_at{};  ///< it is to be gone soon after
@@ -77,6 +78,7 @@ class ElasticAgent {
   SteadyClock clock_;
   CoordinatorLink link_;
   std::map<std::int64_t, Worker> workers_;
+  std::vector<control::WorkerReport> finished_;  // of workers that are gone: another coordinator must know
   std::string consumed_key_;
   Instant beat_at_{};
   bool ended_ = false;

@@ -22,7 +22,13 @@ Status write_launch_facts(const std::string& run_dir, const LaunchFacts& facts) 
                      {"min_ranks", facts.min_ranks},
                      {"max_ranks", facts.max_ranks},
                      {"host", facts.host},
-                     {"ports", {facts.ports.first, facts.ports.last}}};
+                     {"ports", {facts.ports.first, facts.ports.last}},
+                     {"closed", facts.closed},
+                     {"first_term", facts.position.term},
+                     {"base_step", facts.position.base_step},
+                     {"checkpoint", facts.position.checkpoint},
+                     {"last_generation", facts.position.last_generation},
+                     {"last_worker", facts.position.last_worker}};
   return write_file_atomically(path_of(run_dir), json.dump(2) + "\n");
 }
 
@@ -38,6 +44,12 @@ Result<LaunchFacts> read_launch_facts(const std::string& run_dir) {
     facts.host = json.at("host").get<std::string>();
     facts.ports.first = json.at("ports").at(0).get<std::uint16_t>();
     facts.ports.last = json.at("ports").at(1).get<std::uint16_t>();
+    facts.closed = json.at("closed").get<std::vector<std::string>>();
+    facts.position.term = json.at("first_term").get<std::int64_t>();
+    facts.position.base_step = json.at("base_step").get<std::int64_t>();
+    facts.position.checkpoint = json.at("checkpoint").get<std::string>();
+    facts.position.last_generation = json.at("last_generation").get<std::int64_t>();
+    facts.position.last_worker = json.at("last_worker").get<std::int64_t>();
   } catch (const Json::exception& problem) {
     return Error{ErrorCode::corrupt,
                  concat(shown(path_of(run_dir)), " is not what a launch writes (", problem.what(), ")")};

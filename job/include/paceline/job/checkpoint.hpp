@@ -126,11 +126,16 @@ using KeepGoing = std::function<bool()>;
 /// Newest first: by term, then by step. Empty where the run has no checkpoints yet.
 [[nodiscard]] Result<std::vector<CheckpointListing>> list_checkpoints(const std::string& run_dir);
 
+/// Says whether a checkpoint of this term and step belongs to the history that counts.
+using CheckpointCounts = std::function<bool(std::int64_t term, std::int64_t step)>;
+
 /// Reads all of the newest checkpoint, and where it is damaged of the one before, and so on. Each that is
-/// passed over adds a sentence. not_found where none is left; unsupported where the newest that is left was
-/// written by a later version: no silent return to an older state.
+/// passed over for that adds a sentence; those that don't count, where `counts` is given, are as good as not
+/// there. not_found where none is left; unsupported where the newest that is left was written by a later
+/// version: no silent return to an older state.
 [[nodiscard]] Result<Checkpoint> open_newest_checkpoint(const std::string& run_dir,
-                                                        std::vector<std::string>& passed_over);
+                                                        std::vector<std::string>& passed_over,
+                                                        const CheckpointCounts& counts = {});
 
 /// A checkpoint by its folder. Doesn't read the parts.
 [[nodiscard]] Result<Checkpoint> open_checkpoint(const std::string& folder);

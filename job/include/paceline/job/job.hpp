@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "paceline/base/result.hpp"
@@ -89,6 +90,14 @@ struct RanksSpec {
   std::int64_t max = 4096;
 };
 
+/// When the training state is saved, so that a run can be resumed from it.
+struct CheckpointSpec {
+  std::int64_t every_steps = 0;  ///< 0: at the end of each epoch; -1: never
+  std::int64_t keep = 3;         ///< the newest so many
+};
+/// `every_steps` for never.
+inline constexpr std::int64_t no_checkpoints = -1;
+
 /// A job file, resolved: every default filled in. This is what the run directory keeps and workers receive.
 struct Job {
   std::string name;
@@ -102,6 +111,7 @@ struct Job {
   std::int64_t epochs = 0;  ///< required
   std::int64_t steps = 0;   ///< the job ends after so many steps, if its epochs have not ended it; 0: they do
   RanksSpec ranks;
+  CheckpointSpec checkpoint;
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;
@@ -130,6 +140,16 @@ struct JobOverride {
 /// JSON text of every field, under the job file's own keys; job_from_json reads it back exactly.
 [[nodiscard]] std::string job_to_json(const Job& job);
 [[nodiscard]] Result<Job> job_from_json(const std::string& json);
+
+/// A value of a job file; true and false as they are written.
+using JobValue = std::variant<std::int64_t, double, std::string>;
+/// What the weights at the end depend on, by key: all of a job but where its data is imported from, who
+/// trains it, and what is evaluated and saved meanwhile. Rounding apart, for who isn't `reproducible`.
+[[nodiscard]] std::map<std::string, JobValue> deciding_values(const Job& job);
+/// Equal for jobs whose deciding values are.
+[[nodiscard]] std::string job_fingerprint(const Job& job);
+/// `job` with other values, checked as those of a job file are.
+[[nodiscard]] Result<Job> with_overrides(const Job& job, const std::vector<JobOverride>& overrides);
 
 /// Every key with its range, default and meaning as a Markdown table: the one in docs/job-file.md.
 [[nodiscard]] std::string job_fields_table();

@@ -8,6 +8,7 @@
 
 #include "paceline/base/clock.hpp"
 #include "paceline/base/fd.hpp"
+#include "paceline/job/checkpoint.hpp"
 #include "paceline/job/job.hpp"
 
 namespace paceline {
@@ -45,12 +46,16 @@ struct StartMessage {
 /// A generation: who the ranks are. The first thing after StartMessage, and again whenever that changes.
 struct FormMessage {
   std::int64_t generation = 1;
+  std::int64_t term = 0;            ///< of the coordinator that made it; 0: there is none, nor checkpoints
   std::int64_t rank = 0;            ///< this worker's; -1 in the background: it isn't a member any more
   std::vector<MemberSpec> members;  ///< by rank; only rank 0's port must be known
   std::int64_t base_step = 0;       ///< steps that are applied when it begins
   std::int64_t donors = 0;  ///< the first so many ranks hold the training state; none: all begin alike
   /// Go on training, connect to the others meanwhile, and change after a commit that all are ready for.
   bool background = false;
+  /// Folder of the checkpoint that the run is resumed from, where it is: all ranks begin with that. Empty:
+  /// not.
+  std::string checkpoint{};
 };
 
 /// Forget a generation that was to be formed in the background, unless that is where you are.
@@ -160,6 +165,19 @@ struct EvalMessage {
   std::optional<double> perplexity;  ///< of text: exp(loss)
 };
 
+/// Each rank, once it has written its part of a checkpoint, or could not.
+struct CheckpointMessage {
+  std::int64_t step = 0;
+  std::int64_t generation = 0;  ///< whose ranks these are
+  std::int64_t rank = 0;
+  std::int64_t ranks = 0;
+  std::int64_t offset = 0;                ///< of its slice in the state
+  std::int64_t bytes = 0;                 ///< of its slice
+  std::string checksums{};                ///< of its blocks, 16 hexadecimal digits each
+  std::vector<CheckpointEntry> layout{};  ///< rank 0: of the state
+  std::string error{};                    ///< not empty: why the part was not written
+};
+
 struct Percentiles {
   double p50 = 0, p90 = 0, p99 = 0;
 };
@@ -184,10 +202,11 @@ struct FailedMessage {
   std::int64_t lost_rank = -1;  ///< the rank to blame, if it is another
 };
 
-using WorkerMessage =
-    std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage, DismissMessage,
-                 AckMessage, HelloMessage, ReadyMessage, HeartbeatMessage, EnteredMessage, UnpreparedMessage,
-                 LeftMessage, StepsMessage, ProgressMessage, EvalMessage, FinishedMessage, FailedMessage>;
+using WorkerMessage = std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage,
+                                   DismissMessage, AckMessage, HelloMessage, ReadyMessage, HeartbeatMessage,
+                                   EnteredMessage, UnpreparedMessage, LeftMessage, StepsMessage,
+                                   ProgressMessage, EvalMessage, CheckpointMessage, FinishedMessage,
+                                   FailedMessage>;
 
 [[nodiscard]] std::string encode(const WorkerMessage& message);
 /// Bytes from outside: any string gives a message or an error, never a crash.

@@ -118,9 +118,11 @@ struct ResizeWanted {
 struct RoomChanged {
   std::int64_t workers = 0;
 };
-/// The job is to go on without these, and others are to take their places where there is room.
+/// The job is to go on without these, and others are to take their places where there is room: for so many
+/// workers, these not counted.
 struct DrainWanted {
   std::vector<WorkerId> workers;
+  std::int64_t room = 0;
 };
 struct StopWanted {};
 /// Nothing but the time, see Coordinator::wake.
@@ -198,13 +200,13 @@ struct FoundWorker {
   bool ready = false;
   std::int64_t told = 0;           ///< the highest generation that it was told to form or prepare since `left`
   std::int64_t entered = 0;        ///< the highest that it said it is in
-  std::optional<WorkerLeft> left;  ///< where that, and not that it entered one, is the last that it said
+  std::optional<WorkerLeft> left{};  ///< where that, and not that it entered one, is the last that it said
   bool stopping = false;           ///< it was told to stop
   bool dismissed = false;
   bool ending = false;  ///< its process is being ended
   bool finished = false;
   bool gone = false;                  ///< and has exited since
-  std::optional<std::string> failed;  ///< its own words
+  std::optional<std::string> failed{};  ///< its own words
 };
 
 struct CoordinatorLimits {

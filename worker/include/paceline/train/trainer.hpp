@@ -56,6 +56,7 @@ struct StepSpec {
   /// The generation that this rank is ready to change to after this step; 0: none.
   std::int64_t next_generation = 0;
   std::int64_t passes = 0;  ///< over all ranks; needed, and checked, when reproducible
+  bool can_save = false;    ///< this rank could save the state after this step
 };
 
 /// The same on every rank, times apart.
@@ -65,7 +66,8 @@ struct StepOutcome {
   double gradient_norm = 0;          ///< of the mean loss's gradient, over all parameters, before clipping
   bool stop = false;                 ///< some rank wants to leave
   std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
-  Duration exposed{};                ///< of the reduction: waiting after backward had ended, commit included
+  bool all_can_save = false;
+  Duration exposed{};  ///< of the reduction: waiting after backward had ended, commit included
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
 };
@@ -102,8 +104,8 @@ class Trainer {
 
   /// After a step() that failed: whether all of its gradients had been reduced, so that it can be applied.
   [[nodiscard]] bool holds_reduced() const noexcept;
-  /// Applies the step whose gradients are held. Local. `stop` and `next_generation` of the outcome, which the
-  /// ranks agree on in a commit, are not set.
+  /// Applies the step whose gradients are held. Local. What the ranks agree on in a commit (`stop`,
+  /// `next_generation`, `all_can_save`) is not set in the outcome.
   [[nodiscard]] Result<StepOutcome> roll_forward();
   /// Collective: from now on with these ranks. What was held of a failed step is gone. The weights stay as
   /// they are; whoever comes new gets them by state(). `communicator` must outlive the trainer or the next

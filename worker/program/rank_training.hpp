@@ -1,0 +1,125 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent_link.hpp"
+#include "batches.hpp"
+#include "checkpointing.hpp"
+#include "counters.hpp"
+#include "inputs.hpp"
+#include "paceline/allreduce.hpp"
+#include "paceline/data/dataset.hpp"
+#include "paceline/data/loader.hpp"
+#include "paceline/train/trainer.hpp"
+#include "rate.hpp"
+#include "step_log.hpp"
+#include "time_series.hpp"
+
+namespace paceline {
+
+/// One rank's part of a job: its model and data, how far they are, and what it reports of them. It goes on
+/// through all generations that the rank is in; which those are is Training's affair. One thread.
+class RankTraining {
+ public:
+  /// Both outlive it.
+  RankTraining(const StartMessage& start, AgentLink& link);
+
+  /// Everything that doesn't need the other ranks.
+  [[nodiscard]] Status open();
+
+  /// Brings this rank to where the generation begins (I5). Local.
+  [[nodiscard]] Status settle(const FormMessage& form);
+  /// Collective: from now on with these ranks, until the next enter(), which it must outlive. Gives the state
+  /// to those who have none.
+  [[nodiscard]] Status enter(const FormMessage& form, Communicator& communicator);
+  /// How far it is, for the agent, now that a generation was left because of an error.
+  [[nodiscard]] LeftMessage standing() const;
+
+  /// What this rank wants of the next step.
+  struct Wishes {
+    bool stop = false;                 ///< to leave after it
+    std::int64_t next_generation = 0;  ///< it is ready to change to that; 0: none
+  };
+  /// What the ranks have done together.
+  struct Advance {
+    std::int64_t next_generation = 0;         ///< all change to it now; 0: none
+    std::optional<FinishedMessage> finished;  ///< the job is done
+  };
+  /// Collective: the next thing that is to be done, a step, the end of an epoch, or that of the job.
+  [[nodiscard]] Result<Advance> advance(const Wishes& wishes);
+
+  /// The journal has the steps up to this one.
+  void acknowledge(std::int64_t step) { log_.acknowledge(step); }
+
+ private:
+  [[nodiscard]] bool leads() const { return form_.rank == 0; }
+  [[nodiscard]] Status make_trainer();
+  [[nodiscard]] Status share_state();
+  [[nodiscard]] Status load_checkpoint(const CheckpointSlice* slice);
+  [[nodiscard]] std::vector<StatePart> state();
+  [[nodiscard]] Status agree_where_to_begin();
+  void redirect_loader();
+  [[nodiscard]] Status begin_to_report();
+
+  [[nodiscard]] Result<std::vector<Pass>> load_passes(const StepRange& step, StepSpec& spec);
+  [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
+  [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
+  [[nodiscard]] Status end_epoch(std::int64_t epoch);
+  [[nodiscard]] bool checkpoint_is_due() const;
+  void checkpoint_if_possible(bool all_can_save);
+  void begin_checkpoint();
+  [[nodiscard]] Status report_checkpoint();
+  [[nodiscard]] Status save_last_checkpoint();
+  [[nodiscard]] Status tell_progress(const StepRange& range, double loss);
+  [[nodiscard]] Status agree_on_weights(const std::string& sha256);
+  [[nodiscard]] Result<FinishedMessage> finish();
+
+  [[nodiscard]] bool is_over() const {
+    return counters_.stopped != 0 || counters_.committed == plan_->steps.steps();
+  }
+  /// Whether the last step was an epoch's last, and what follows on that is still to be done.
+  [[nodiscard]] bool epoch_is_to_end() const {
+    return counters_.committed > 0 && plan_->steps.ends_epoch(counters_.committed - 1) &&
+           counters_.ended_epochs < plan_->steps.range(counters_.committed - 1).epoch + 1;
+  }
+
+  const StartMessage& start_;
+  const Job& job_;
+  AgentLink& link_;
+  StepLog log_;
+
+  std::optional<Dataset> dataset_;
+  std::optional<Dataset> eval_dataset_;
+  InputSpec input_;
+  std::optional<InputMaker> inputs_;
+  std::unique_ptr<Model> model_;
+  OrderSpec order_;
+  std::int64_t budget_bytes_ = 0;
+
+  FormMessage form_;                      // of the generation that this rank is in, or was last
+  Communicator* communicator_ = nullptr;  // its; does not own
+  std::optional<JobPlan> plan_;
+  std::optional<Trainer> trainer_;
+  bool complete_ = false;  // this rank holds the whole training state, or can read it from checkpoint_
+  std::string
+      checkpoint_;  // the run's state is there, and not in this rank's memory yet; empty: it is, or nowhere
+
+  std::unique_ptr<Loader> loader_;    // after inputs_, which it uses
+  std::int64_t delivered_ = 0;        // batches
+  std::optional<SampleBatch> batch_;  // of the current step, whose tensors lie in its memory
+  StepSpec spec_;                     // of the current step
+
+  Counters counters_;
+  Duration waited_{};  // of this rank's training, for data
+  TimeSeries step_times_, allreduce_times_, exposed_times_, data_waits_;
+  Rate rate_;
+  Instant told_{};
+  bool skip_told_ = false;  // that a checkpoint was passed over
+  // After the trainer, whose memory it looks at.
+  Checkpointing checkpointing_;
+};
+
+}  // namespace paceline
