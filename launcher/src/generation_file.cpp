@@ -10,6 +10,7 @@
 #include "paceline/base/text.hpp"
 
 namespace paceline {
+
 std::string generation_json(const GenerationRecord& record) {
   nlohmann::ordered_json members = nlohmann::ordered_json::array();
   for (const GenerationMember& member : record.members)
