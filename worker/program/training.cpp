@@ -136,6 +136,8 @@ class Training {
   OrderSpec order_;
   std::int64_t budget_bytes_ = 0;
 
+  std::optional<ComputeFingerprint> fingerprint_;  // when reproducible
+
   FormMessage form_;         // of the generation that this rank is in, or was last
   std::int64_t newest_ = 0;  // generation that it was told to form; older ones are void
   std::optional<JobPlan> plan_;
@@ -168,6 +170,7 @@ Status Training::open() {
   }
   PACELINE_ASSIGN(input_, input_of(dataset_->info(), job_));
   PACELINE_ASSIGN(model_, build_model(job_, input_));
+  if (job_.reproducible) fingerprint_ = compute_fingerprint();
   budget_bytes_ = training_budget_bytes(job_.data);
   order_ = shuffled_order(dataset_->info(), static_cast<std::uint64_t>(job_.seed), job_.batch.global,
                           budget_bytes_);
@@ -190,8 +193,10 @@ Result<std::optional<FinishedMessage>> Training::run() {
       PACELINE_TRY(settle(*form));
       if (form->donors == 0) complete_ = true;  // nobody has trained, so that any rank's beginning will do
       link_.activity().begin(Phase::connect);
-      Result<Membership> joined = join(start_, *form, link_);
+      Result<Membership> joined = join(start_, *form, link_, fingerprint_);
       if (!joined.ok()) {
+        // It was held against those who train, and is not like them: they go on without it.
+        if (joined.error().code == ErrorCode::mismatch && !complete_) return joined.error();
         PACELINE_TRY(tell_left(*form, joined.error()));
         continue;
       }
@@ -349,7 +354,7 @@ Status Training::begin_to_report() {
 
 void Training::prepare(const FormMessage& form) {
   next_.reset();  // one that was prepared before is void
-  next_.emplace(start_, form);
+  next_.emplace(start_, form, fingerprint_);
 }
 
 /// Everything that the agent has said since.
