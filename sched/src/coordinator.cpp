@@ -168,7 +168,7 @@ void Coordinator::evict(WorkerId id, Worker& worker, const std::string& why) {
   want(Announce{Announce::Kind::warning, concat("worker ", id, " ", why, ", and is ended")});
   want(EndWorker{id, why});
   set_stage(id, worker, Stage::ending, options_.limits.exit);
-  if (!worker.trained) start_failed(why);
+  start_follows(worker, why);
 }
 
 void Coordinator::end_job(const std::string& status, std::optional<WorkerId> by, const std::string& why) {
@@ -307,9 +307,8 @@ void Coordinator::handle(const WorkerEntered& event) {
     return begin_repair(concat("the ranks had changed to generation ", event.generation,
                                " before they knew that it was given up"));
   if (!current_.is(event.generation) || !current_.has(id) || worker.stage != Stage::entering) return;
-  worker.trained = true;
+  if (!std::exchange(worker.trained, true)) start_without_pause();
   set_stage(id, worker, Stage::training);
-  start_without_pause();
   if (number(Stage::entering) == 0) entered_ = true;
 }
 
@@ -325,7 +324,7 @@ void Coordinator::handle(const WorkerLost& event) {
   const Worker worker = found->second;
   forget(found);
   if (worker.stage == Stage::exiting || worker.stage == Stage::ending || state_ == State::finishing) return;
-  if (!worker.trained) start_failed(event.how);
+  start_follows(worker, event.how);
   missed(event.worker, worker.stage, concat("worker ", event.worker, " ", event.how));
 }
 
@@ -345,6 +344,14 @@ void Coordinator::missed(WorkerId id, Stage stage, const std::string& what) {
     return begin_repair(what);
   }
   if (state_ == State::preparing && next_.has(id)) give_up_next(what);
+}
+
+/// What the loss of one says about the start of others.
+void Coordinator::start_follows(const Worker& lost, const std::string& how) {
+  if (lost.trained)
+    start_at_.reset();  // what new ones lacked, it may have had
+  else
+    start_failed(how);
 }
 
 /// A worker was lost that had not trained yet.
@@ -409,6 +416,7 @@ void Coordinator::handle(const WorkerFailed& event) {
   // One that is yet to join is not worth the job.
   const bool joins = worker.stage == Stage::starting || worker.stage == Stage::waiting || worker.receives;
   if (current_.record != nullptr && joins && !worker.trained) {
+    want(Announce{Announce::Kind::warning, concat("worker ", event.worker, " could not join: ", event.why)});
     want(EndWorker{event.worker, "it failed"});
     return handle(WorkerLost{event.worker, concat("failed: ", event.why)});
   }

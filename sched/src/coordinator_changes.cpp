@@ -24,7 +24,6 @@ void Coordinator::begin_repair(const std::string& why) {
   next_ = {};
   repair_reason_ = why;
   reason_is_hearsay_ = false;
-  start_at_.reset();  // what a new worker lacked, the one that is lost may have had
   want(Announce{Announce::Kind::repair, concat("after step ", applied_, ": ", why)});
   for (auto& [id, worker] : workers_) {
     if (worker.stage != Stage::entering && worker.stage != Stage::training) continue;

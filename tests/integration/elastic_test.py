@@ -211,6 +211,22 @@ class Elastic(unittest.TestCase):
         self.assertEqual((summary["repairs"], summary["generation"]), (0, 1), run.err)
         self.assertIn("is waited for: no other holds the training state", run.err)
 
+    def test_one_that_computes_differently_is_refused_alone(self):
+        # All that are started after the first three use another instruction set.
+        worker = self.folder / "worker.sh"
+        worker.write_text('#!/bin/sh\n[ "$PACELINE_RANK" -ge 3 ] && export ATEN_CPU_CAPABILITY=default\n'
+                          f'exec {small.PACELINE.parent}/paceline-worker "$@"\n')
+        worker.chmod(0o755)
+        run = Run(self, "--ranks", "3", "--set", "epochs=100000", "--set", "reproducible=true",
+                  environment={"PACELINE_WORKER": str(worker)})
+        run.await_steps(20)
+        run.kill(1)
+        wait_for(lambda: (run.folder / "logs/rank-004.log").exists() or run.process.poll() is not None, "the one after it")
+        summary = self.stop_and_prove(run)
+        self.assertIn("worker 3 could not join: rank 2 cannot train reproducibly together with rank 0: they differ in ", run.err)
+        self.assertIn(summary["repairs"], (1, 2), run.err)  # the new one may be there before the others have settled
+        self.assertEqual(run.members(summary["generation"]), 2)
+
     def test_loss_of_all(self):
         run = Run(self, "--ranks", "2", "--set", "epochs=100000")
         run.await_steps(20)

@@ -108,6 +108,18 @@ TEST(Starting, ThoseStartedBeforeAPauseDoNotMakeItLonger) {
   EXPECT_EQ(job.after(seconds(10)).whom<StartWorker>(), (Workers{9, 10, 11}));
 }
 
+TEST(Starting, ThoseWhoTrainAlreadyDoNotMakeUpForThoseThatWereLost) {
+  // Each that joins disturbs the others, who repair and train on: that says nothing about the next one.
+  Script job(ranks(2));
+  job.trains(2).on(ResizeWanted{3}).lost(3).lost(4).ready({5}).written();
+  job.on(WorkerEntered{1, 2}).on(WorkerFailed{5, "it does not compute alike"});
+  EXPECT_NE(job.announced().find("worker 5 could not join: it does not compute alike"), std::string::npos);
+  job.left(1, 2, {4, reduced}).left(2, 2, {4, reduced}).written().entered({1, 2});
+  EXPECT_EQ(job.whom<StartWorker>(), Workers{});
+  EXPECT_EQ(job.after(seconds(10)).whom<StartWorker>(), Workers{6});
+  EXPECT_EQ(job.lost(6).after(seconds(19)).whom<StartWorker>(), Workers{});
+}
+
 TEST(Starting, ALossOfATrainedRankEndsThePause) {
   // Its place is free now, and whatever it had there: memory, a device.
   Script job = without_a_third();

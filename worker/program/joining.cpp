@@ -29,6 +29,18 @@ Result<Membership> connect(const StartMessage& start, const FormMessage& form, c
   return Membership{form, std::make_unique<Communicator>(std::move(communicator))};
 }
 
+/// Whether those who join compute like those who hold the state. Before anyone changes to the generation, so
+/// that the one that doesn't is refused alone.
+Status check_joiners(Communicator& communicator, const FormMessage& form,
+                     const std::optional<ComputeFingerprint>& own) {
+  if (!own || form.donors == 0 || form.donors == communicator.size()) return {};
+  Status alike = check_ranks_compute_alike(communicator, *own);
+  if (alike.ok() || alike.error().code != ErrorCode::mismatch) return alike;
+  const Error& error = alike.error();
+  if (error.rank < form.donors || error.rank == communicator.rank()) return alike;
+  return Error{ErrorCode::peer_lost, error.message, error.rank};
+}
+
 /// A run of one part's bytes that one donor sends.
 struct Piece {
   std::span<std::byte> bytes;
@@ -66,27 +78,59 @@ std::vector<std::uint64_t> digests(std::span<const Piece> pieces, std::size_t do
 
 }  // namespace
 
-Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link) {
+Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link,
+                        const std::optional<ComputeFingerprint>& own) {
   ConnectCancel cancel;
-  const AgentLink::Interruption interruption(link, form.generation,
-                                             [&cancel](const std::string& reason) { cancel.cancel(reason); });
-  return connect(start, form, cancel);
+  Result<Membership> membership = [&] {
+    const AgentLink::Interruption interruption(
+        link, form.generation, [&cancel](const std::string& reason) { cancel.cancel(reason); });
+    return connect(start, form, cancel);
+  }();
+  if (!membership.ok()) return membership;
+  Communicator& communicator = *membership->communicator;
+  const AgentLink::Interruption interruption(
+      link, form.generation, [&communicator](const std::string& reason) { communicator.abort(reason); });
+  PACELINE_TRY(check_joiners(communicator, form, own));
+  return membership;
 }
 
-Preparation::Preparation(const StartMessage& start, const FormMessage& form)
+Preparation::Preparation(const StartMessage& start, const FormMessage& form,
+                         const std::optional<ComputeFingerprint>& own)
     : form_(form), result_(Membership{form, nullptr}) {
   if (form.rank < 0) {
     ended_ = true;
     return;
   }
-  thread_ = std::thread([this, &start] {
+  thread_ = std::thread([this, &start, own] {
     result_ = connect(start, form_, cancel_);
+    if (result_.ok()) {
+      const Status alike = check(*result_->communicator, own);
+      if (!alike.ok()) result_ = alike.error();
+    }
     ended_ = true;
   });
 }
 
+Status Preparation::check(Communicator& communicator, const std::optional<ComputeFingerprint>& own) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (given_up_) return {};
+    checked_ = &communicator;
+  }
+  Status alike = check_joiners(communicator, form_, own);
+  const std::lock_guard lock(mutex_);
+  checked_ = nullptr;
+  return alike;
+}
+
 Preparation::~Preparation() {
-  cancel_.cancel("it is not wanted any more");
+  constexpr const char* why = "it is not wanted any more";
+  cancel_.cancel(why);
+  {
+    const std::lock_guard lock(mutex_);
+    given_up_ = true;
+    if (checked_ != nullptr) checked_->abort(why);
+  }
   if (thread_.joinable()) thread_.join();
 }
 

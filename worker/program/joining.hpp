@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <thread>
@@ -22,13 +23,17 @@ struct Membership {
 };
 
 /// Meets the other members. Ends at once, with `aborted`, when the coordinator wants the generation left.
-[[nodiscard]] Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link);
+/// With `own` ranks that join are held against those that are there: one that doesn't compute alike gets
+/// `mismatch` and is the one to go, and the others get `peer_lost`.
+[[nodiscard]] Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link,
+                                      const std::optional<ComputeFingerprint>& own = {});
 
 /// The same beside the training.
 class Preparation {
  public:
   /// `start` outlives it.
-  Preparation(const StartMessage& start, const FormMessage& form);
+  Preparation(const StartMessage& start, const FormMessage& form,
+              const std::optional<ComputeFingerprint>& own);
   /// Gives up, if it is still under way.
   ~Preparation();
   Preparation(const Preparation&) = delete;
@@ -42,8 +47,13 @@ class Preparation {
   [[nodiscard]] Result<Membership> take();
 
  private:
+  [[nodiscard]] Status check(Communicator& communicator, const std::optional<ComputeFingerprint>& own);
+
   FormMessage form_;
   ConnectCancel cancel_;
+  std::mutex mutex_;                 // guards the next two
+  Communicator* checked_ = nullptr;  // while the ranks are held against each other
+  bool given_up_ = false;
   Result<Membership> result_;
   std::atomic<bool> ended_ = false;
   std::thread thread_;

@@ -31,6 +31,7 @@ class Training {
   const StartMessage& start_;
   AgentLink& link_;
   FormMessage form_;         // of the generation that this rank is in, or was last
+  std::optional<ComputeFingerprint> fingerprint_;  // when reproducible
   std::int64_t newest_ = 0;  // generation that it was told to form; older ones are void
   std::unique_ptr<Communicator> communicator_;
   RankTraining rank_;                // after communicator_, which it uses
@@ -42,6 +43,7 @@ class Training {
 
 Result<std::optional<FinishedMessage>> Training::run() {
   PACELINE_TRY(rank_.open());
+  if (start_.job.reproducible) fingerprint_ = compute_fingerprint();
   PACELINE_TRY(link_.send(ReadyMessage{}));
   std::optional<Membership> membership;
   while (true) {
@@ -50,8 +52,10 @@ Result<std::optional<FinishedMessage>> Training::run() {
       if (!form) return std::optional<FinishedMessage>();
       PACELINE_TRY(rank_.settle(*form));
       link_.activity().begin(Phase::connect);
-      Result<Membership> joined = join(start_, *form, link_);
+      Result<Membership> joined = join(start_, *form, link_, fingerprint_);
       if (!joined.ok()) {
+        // It was held against those who train, and is not like them: they go on without it.
+        if (joined.error().code == ErrorCode::mismatch && !rank_.complete()) return joined.error();
         PACELINE_TRY(tell_left(*form, joined.error()));
         continue;
       }
@@ -141,7 +145,7 @@ Result<Ending> Training::train_on() {
 
 void Training::prepare(const FormMessage& form) {
   next_.reset();  // one that was prepared before is void
-  next_.emplace(start_, form);
+  next_.emplace(start_, form, fingerprint_);
 }
 
 /// Everything that the agent has said since.

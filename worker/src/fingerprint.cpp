@@ -1,5 +1,3 @@
-#include "fingerprint.hpp"
-
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <torch/torch.h>
@@ -7,10 +5,12 @@
 #include <array>
 #include <bit>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/train/trainer.hpp"
 
 namespace paceline {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<std::string_view, 3> what = {
     "the number of threads", "LibTorch's version, how it was built or the instruction set that it uses",
     "the bits of a gradient that was computed as a trial (a math library, or the processor)"};
-using Fingerprint = std::array<std::int64_t, what.size()>;
+static_assert(std::tuple_size_v<ComputeFingerprint> == what.size());
 
 std::int64_t hash_of(std::string_view text) {
   std::uint64_t state = mix64(text.size());
@@ -50,16 +50,20 @@ std::int64_t trial() {
 
 }  // namespace
 
-Status check_ranks_compute_alike(Communicator& communicator) {
-  const Fingerprint own = {at::get_num_threads(), hash_of(at::show_config()), trial()};
-  std::vector<Fingerprint> all(static_cast<std::size_t>(communicator.size()));
+ComputeFingerprint compute_fingerprint() {
+  return {at::get_num_threads(), hash_of(at::show_config()), trial()};
+}
+
+Status check_ranks_compute_alike(Communicator& communicator, const ComputeFingerprint& own) {
+  std::vector<ComputeFingerprint> all(static_cast<std::size_t>(communicator.size()));
   PACELINE_TRY(communicator.all_gather(own.data(), all.data(), own.size(), DataType::i64));
   for (std::size_t rank = 1; rank < all.size(); ++rank)
     for (std::size_t i = 0; i < what.size(); ++i)
       if (all[rank][i] != all[0][i])
         return Error{ErrorCode::mismatch,
                      concat("rank ", rank, " cannot train reproducibly together with rank 0: they differ in ",
-                            what[i], "; leave such nodes out, or set reproducible to false")};
+                            what[i], "; leave such nodes out, or set reproducible to false"),
+                     static_cast<int>(rank)};
   return {};
 }
 

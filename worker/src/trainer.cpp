@@ -5,7 +5,6 @@
 #include <unordered_set>
 
 #include "exact_sums.hpp"
-#include "fingerprint.hpp"
 #include "gradients.hpp"
 #include "memory_format.hpp"
 #include "normalization.hpp"
@@ -125,7 +124,7 @@ SummedTensors Trainer::Impl::summed_tensors() const {
 }
 
 Status Trainer::Impl::make_gradients() {
-  if (options_.reproducible) PACELINE_TRY(check_ranks_compute_alike(*communicator_));
+  if (options_.reproducible) PACELINE_TRY(check_ranks_compute_alike(*communicator_, compute_fingerprint()));
   const SummedTensors tensors = summed_tensors();
   if (options_.reproducible && expected_.empty()) expected_ = no_expectations(tensors);
   PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums,

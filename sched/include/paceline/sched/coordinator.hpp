@@ -369,6 +369,7 @@ class Coordinator {
 
   void advance();
   void start_missing();
+  void start_follows(const Worker& lost, const std::string& how);
   void start_failed(const std::string& how);
   void start_without_pause();
   [[nodiscard]] bool start_no_more() const;

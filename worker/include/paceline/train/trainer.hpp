@@ -3,6 +3,7 @@
 /// The distributed training step, to use with any data: give every rank its part of the global batch and
 /// call step(). Needs the allreduce library and LibTorch, nothing else.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -38,6 +39,14 @@ struct TrainerOptions {
   /// Told the beginning of each part, in the thread of step().
   std::function<void(StepPart)> on_part = {};
 };
+
+/// What decides the bits of a pass on this rank: threads, libraries, instruction set, and those of a small
+/// trial. Of the thread that calls it.
+using ComputeFingerprint = std::array<std::int64_t, 3>;
+[[nodiscard]] ComputeFingerprint compute_fingerprint();
+/// Collective: whether all ranks have the same. mismatch: names the first that differs from rank 0, which is
+/// the error's `rank`, and what is different there. A reproducible Trainer asks for this by itself.
+[[nodiscard]] Status check_ranks_compute_alike(Communicator& communicator, const ComputeFingerprint& own);
 
 /// Samples that go forward and backward together.
 struct Pass {
