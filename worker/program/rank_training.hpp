@@ -68,6 +68,9 @@ class RankTraining {
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
+  [[nodiscard]] bool makes_checkpoints() const {
+    return form_.term != 0 && job_.checkpoint.every_steps != no_checkpoints;
+  }
   [[nodiscard]] bool checkpoint_is_due() const;
   void checkpoint_if_possible(bool all_can_save);
   void begin_checkpoint();
