@@ -63,15 +63,19 @@ Status write_blocks(const UniqueFd& fd, const std::string& path,
   };
   ByteWalk walk(state);
   walk.skip(static_cast<std::size_t>(part.slice.offset));
-  std::vector<std::byte> block;
-  block.reserve(static_cast<std::size_t>(std::min(checkpoint_block_bytes, part.slice.bytes)));
+  std::vector<std::byte> gathered;  // a block that lies in several places
   for (std::int64_t done = 0; done < part.slice.bytes; done += checkpoint_block_bytes) {
     PACELINE_TRY(may_go_on());
     const std::int64_t bytes = std::min(checkpoint_block_bytes, part.slice.bytes - done);
-    block.clear();
+    std::span<const std::byte> block;
+    gathered.clear();
     walk.take(static_cast<std::size_t>(bytes), [&](std::span<const std::byte> piece) {
-      block.insert(block.end(), piece.begin(), piece.end());
+      if (std::ssize(piece) == bytes)
+        block = piece;
+      else
+        gathered.insert(gathered.end(), piece.begin(), piece.end());
     });
+    if (block.empty()) block = gathered;
     part.checksums.push_back(block_checksum(block));
     PACELINE_TRY(
         write_all(fd.get(), {reinterpret_cast<const char*>(block.data()), block.size()}, shown(path)));

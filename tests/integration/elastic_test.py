@@ -59,10 +59,16 @@ class Run:
         wait_for(lambda: self.generation() >= number or self.process.poll() is not None, f"generation {number}")
 
     def await_ranks(self, count, after):
-        """Until a generation of so many is recorded, later than `after`."""
+        """Until so many train, in a generation later than `after`: one that is recorded may still be prepared."""
         def there():
-            return (self.generation() > after and self.members(self.generation()) == count) or self.process.poll() is not None
+            return any(number > after and ranks == count for number, ranks in self.trained_in()) or self.process.poll() is not None
         wait_for(there, f"{count} ranks")
+
+    def trained_in(self):
+        """The generations that the ranks have changed to, with their sizes."""
+        text = (self.folder / "journal/1.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if '"generation"' in line and line.endswith("\n")]
+        return [(line["generation"], line["ranks"]) for line in lines if line["type"] == "generation"]
 
     def generation(self):
         try:

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <utility>
 
+#include "joining.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/job/journal.hpp"
 
@@ -56,6 +57,12 @@ Checkpointing::~Checkpointing() {
   if (thread_.joinable()) thread_.join();
 }
 
+void Checkpointing::reserve(std::int64_t state_bytes, std::int64_t rank, std::int64_t ranks) {
+  if (busy()) return;
+  const auto bytes = static_cast<std::size_t>(checkpoint_slice(state_bytes, rank, ranks).bytes);
+  if (copy_.size() < bytes) copy_ = std::vector<std::byte>(bytes);
+}
+
 void Checkpointing::begin(const CheckpointId& id, std::int64_t rank, std::int64_t ranks,
                           std::span<const StatePart> state) {
   PACELINE_ASSERT(!busy(), "one part is written at a time");
@@ -69,27 +76,28 @@ void Checkpointing::begin(const CheckpointId& id, std::int64_t rank, std::int64_
   thread_ = std::thread([this] { write(); });
 }
 
-/// The slice's bytes; of the others only where they are, since the writer passes them over.
+/// The slice's bytes, which then lie in one piece; of the others only where they are, since the writer passes
+/// them over.
 void Checkpointing::copy(std::span<const StatePart> state) {
-  std::int64_t all = 0;
-  for (const StatePart& one : state) all += std::ssize(one.bytes);
-  const CheckpointSlice slice = checkpoint_slice(all, part_.rank, part_.ranks);
-  copy_.resize(static_cast<std::size_t>(slice.bytes));
-  std::int64_t at = 0;
-  std::span<std::byte> left(copy_);
+  const CheckpointSlice slice = slice_of_donor(state, part_.rank, part_.ranks);
+  if (std::ssize(copy_) < slice.bytes) copy_.resize(static_cast<std::size_t>(slice.bytes));
+  std::vector<std::span<const std::byte>> after;
+  std::int64_t at = 0, copied = 0;
   for (const StatePart& one : state) {
     const std::int64_t bytes = std::ssize(one.bytes);
     part_.layout.push_back({one.name, bytes});
-    const std::int64_t from = std::clamp(slice.offset - at, std::int64_t{0}, bytes);
-    const std::int64_t to = std::clamp(slice.offset + slice.bytes - at, from, bytes);
-    const auto mine = one.bytes.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
-    if (!mine.empty()) std::memcpy(left.data(), mine.data(), mine.size());
-    part_.state.push_back(one.bytes.first(static_cast<std::size_t>(from)));
-    part_.state.push_back(left.first(mine.size()));
-    part_.state.push_back(one.bytes.subspan(static_cast<std::size_t>(to)));
-    left = left.subspan(mine.size());
+    const auto from = static_cast<std::size_t>(std::clamp(slice.offset - at, std::int64_t{0}, bytes));
+    const auto to =
+        static_cast<std::size_t>(std::clamp(slice.offset + slice.bytes - at, std::int64_t{0}, bytes));
+    part_.state.push_back(one.bytes.first(from));
+    const auto mine = one.bytes.subspan(from, to - from);
+    if (!mine.empty()) std::memcpy(copy_.data() + copied, mine.data(), mine.size());
+    copied += std::ssize(mine);
+    after.push_back(one.bytes.subspan(to));
     at += bytes;
   }
+  part_.state.push_back(std::span<const std::byte>(copy_).first(static_cast<std::size_t>(slice.bytes)));
+  part_.state.insert(part_.state.end(), after.begin(), after.end());
 }
 
 /// The thread.

@@ -32,6 +32,9 @@ class Checkpointing {
   /// The last one that was begun.
   [[nodiscard]] const std::optional<CheckpointId>& last() const noexcept { return last_; }
 
+  /// Finds the memory for this rank's slice of a state of so many bytes, so that begin() need not. Nothing
+  /// while it is busy.
+  void reserve(std::int64_t state_bytes, std::int64_t rank, std::int64_t ranks);
   /// Not while it is busy. Copies, and begins to write. `state` stays where it is until this object is gone;
   /// only what lies in other ranks' slices may change.
   void begin(const CheckpointId& id, std::int64_t rank, std::int64_t ranks, std::span<const StatePart> state);
@@ -62,7 +65,7 @@ class Checkpointing {
 
   std::string run_dir_;
   AgentLink& link_;
-  std::vector<std::byte> copy_;  // kept, so that its pages need not be found anew
+  std::vector<std::byte> copy_;  // kept, since finding its pages takes longer than copying
   Part part_;
   std::optional<CheckpointId> last_;
   Duration copied_in_{};

@@ -49,8 +49,7 @@ struct Piece {
 
 /// The donors' parts of all bytes, as equal as they go.
 std::vector<Piece> deal(std::span<const StatePart> state, std::size_t donors) {
-  std::int64_t all = 0;
-  for (const StatePart& part : state) all += std::ssize(part.bytes);
+  const std::int64_t all = bytes_of(state);
   const auto slice_of = [&](std::size_t donor) {
     return checkpoint_slice(all, static_cast<std::int64_t>(donor), static_cast<std::int64_t>(donors));
   };
@@ -144,10 +143,14 @@ Result<Membership> Preparation::take() {
   return std::exchange(result_, Error{ErrorCode::internal, "it has been taken"});
 }
 
+std::int64_t bytes_of(std::span<const StatePart> state) {
+  std::int64_t bytes = 0;
+  for (const StatePart& part : state) bytes += std::ssize(part.bytes);
+  return bytes;
+}
+
 CheckpointSlice slice_of_donor(std::span<const StatePart> state, std::int64_t donor, std::int64_t donors) {
-  std::int64_t all = 0;
-  for (const StatePart& part : state) all += std::ssize(part.bytes);
-  return checkpoint_slice(all, donor, donors);
+  return checkpoint_slice(bytes_of(state), donor, donors);
 }
 
 Status transfer_state(Communicator& communicator, std::int64_t donors, std::span<const StatePart> state) {

@@ -65,6 +65,8 @@ class Preparation {
 [[nodiscard]] Status transfer_state(Communicator& communicator, std::int64_t donors,
                                     std::span<const StatePart> state);
 
+/// Of all parts together.
+[[nodiscard]] std::int64_t bytes_of(std::span<const StatePart> state);
 /// The bytes of the state, all parts one after the other, that this donor sends.
 [[nodiscard]] CheckpointSlice slice_of_donor(std::span<const StatePart> state, std::int64_t donor,
                                              std::int64_t donors);

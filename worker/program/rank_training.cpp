@@ -97,6 +97,7 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator) 
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
   redirect_loader();
+  if (makes_checkpoints()) checkpointing_.reserve(bytes_of(state()), form_.rank, communicator_->size());
   PACELINE_TRY(link_.send(EnteredMessage{form_.generation}));
   return begin_to_report();
 }
@@ -292,8 +293,8 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
 
 /// After the last step that was committed: the same on all ranks.
 bool RankTraining::checkpoint_is_due() const {
+  if (!makes_checkpoints()) return false;
   const std::int64_t every = job_.checkpoint.every_steps;
-  if (form_.term == 0 || every == no_checkpoints) return false;
   return every == 0 ? plan_->steps.ends_epoch(counters_.committed - 1) : counters_.committed % every == 0;
 }
 
@@ -327,7 +328,7 @@ Status RankTraining::report_checkpoint() {
 /// that has been begun is the same on all ranks: those of a generation see all its commits, or none stays.
 Status RankTraining::save_last_checkpoint() {
   const CheckpointId id{counters_.committed, form_.term, form_.generation};
-  if (form_.term == 0 || job_.checkpoint.every_steps == no_checkpoints || id.step == 0) return {};
+  if (!makes_checkpoints() || id.step == 0) return {};
   PACELINE_TRY(log_.send_all());
   PACELINE_TRY(checkpointing_.finish());
   if (checkpointing_.last() == id) return {};

@@ -51,6 +51,9 @@ class RankTraining {
   /// Collective: the next thing that is to be done, a step, the end of an epoch, or that of the job.
   [[nodiscard]] Result<Advance> advance(const Wishes& wishes);
 
+  /// Whether this rank holds the whole training state, or can read it.
+  [[nodiscard]] bool complete() const noexcept { return complete_; }
+
   /// The journal has the steps up to this one.
   void acknowledge(std::int64_t step) { log_.acknowledge(step); }
 
@@ -68,6 +71,9 @@ class RankTraining {
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
+  [[nodiscard]] bool makes_checkpoints() const {
+    return form_.term != 0 && job_.checkpoint.every_steps != no_checkpoints;
+  }
   [[nodiscard]] bool checkpoint_is_due() const;
   void checkpoint_if_possible(bool all_can_save);
   void begin_checkpoint();
