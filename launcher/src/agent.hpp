@@ -46,8 +46,8 @@ struct FailureReport {
   std::string node{};
   std::string sentence{};
   std::deque<std::string> last_words{};
-  bool explained = false;  ///< by itself: silence is then no news
-  bool elsewhere = false;  ///< another agent's worker was first, and that agent tells the story
+  bool explained = false;    ///< by itself: silence is then no news
+  bool elsewhere = false;    ///< another agent's worker was first, and that agent tells the story
   std::int64_t worker = -1;  ///< whose log has more; -1: that of the worker with the rank's number
 };
 

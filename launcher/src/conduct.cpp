@@ -25,7 +25,8 @@ constexpr Duration failure_spreads = std::chrono::milliseconds(300);
 void tell_failure(Display& display, const LaunchRequest& request, const Outcome& outcome) {
   if (!outcome.failure) return;
   const FailureReport& failure = *outcome.failure;
-  display.error(failure_text(failure, log_path(request, failure.worker >= 0 ? failure.worker : failure.rank)));
+  display.error(
+      failure_text(failure, log_path(request, failure.worker >= 0 ? failure.worker : failure.rank)));
 }
 
 void let_failure_spread(const Place& place, const Outcome& outcome) {
@@ -120,8 +121,7 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
     if (!told.ok()) return failed_outcome(told.error());
   }
   // Once all ranks are connected nobody reads the file any more, and its secret need not lie about.
-  Outcome outcome =
-      run_team(place_, request, team, signals, display_, [this] { published_.reset(); });
+  Outcome outcome = run_team(place_, request, team, signals, display_, [this] { published_.reset(); });
   display_.end_progress();
   return outcome;
 }

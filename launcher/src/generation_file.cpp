@@ -48,14 +48,16 @@ Result<GenerationRecord> parse_generation(const std::string& text, const std::st
     record.reason = json.at("reason").get<std::string>();
     for (const nlohmann::json& member : json.at("members"))
       record.members.push_back({member.at("worker").get<std::int64_t>(), member.at("node").get<std::string>(),
-                                member.at("host").get<std::string>(), member.at("port").get<std::uint16_t>()});
+                                member.at("host").get<std::string>(),
+                                member.at("port").get<std::uint16_t>()});
   } catch (const nlohmann::json::exception& problem) {
-    return Error{ErrorCode::corrupt, concat(shown(name), " is no record of a generation (", problem.what(), ")")};
+    return Error{ErrorCode::corrupt,
+                 concat(shown(name), " is no record of a generation (", problem.what(), ")")};
   }
   const auto ranks = static_cast<std::int64_t>(record.members.size());
   const bool is_sound = ranks > 0 && std::ranges::all_of(record.donors, [ranks](std::int64_t donor) {
-    return donor >= 0 && donor < ranks;
-  });
+                          return donor >= 0 && donor < ranks;
+                        });
   if (!is_sound) return Error{ErrorCode::corrupt, concat(shown(name), " contradicts itself")};
   return record;
 }

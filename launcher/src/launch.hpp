@@ -34,7 +34,8 @@ struct Team {
   std::vector<MemberSpec> members;   ///< of all ranks
   std::optional<Listener> listener;  ///< rank 0's
   std::string secret;
-  std::vector<std::string> slots;  ///< training: the node of each place for a worker; beyond `places` without cores
+  std::vector<std::string>
+      slots;  ///< training: the node of each place for a worker; beyond `places` without cores
 };
 
 /// Task 0's, or the shell's, part: allocates ranks to cores, opens rank 0's socket and makes the secret.

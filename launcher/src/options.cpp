@@ -62,7 +62,8 @@ void add_run_commands(CLI::App& app, Parsed& parsed) {
 }
 
 void add_job_commands(CLI::App& app, Parsed& parsed) {
-  CLI::App* status = app.add_subcommand("status", "Show a running job: its ranks, their processes, how far it is");
+  CLI::App* status =
+      app.add_subcommand("status", "Show a running job: its ranks, their processes, how far it is");
   status->add_option("RUN", parsed.status.run_dir, "the run directory")->required();
   status->add_flag("--json", parsed.status.json, "as JSON");
   CLI::App* resize = app.add_subcommand("resize", "Give a running job another number of ranks");

@@ -102,10 +102,9 @@ struct ShowText {
   std::string text;
 };
 
-using Command =
-    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                 ResizeOptions, DrainOptions, StopOptions, CoordinatorCommand, DataImportOptions,
-                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
+                             ResizeOptions, DrainOptions, StopOptions, CoordinatorCommand, DataImportOptions,
+                             DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

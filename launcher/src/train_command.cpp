@@ -11,12 +11,12 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/address.hpp"
-#include "paceline/control/credentials.hpp"
+#include "paceline/control/client.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/import.hpp"
 #include "resume.hpp"
-#include "run_record.hpp"
 #include "run_directory.hpp"
+#include "run_record.hpp"
 #include "spawn.hpp"
 
 namespace paceline {
@@ -121,6 +121,21 @@ struct Prepared {
   std::optional<RunHistory> history;
 };
 
+/// Agents of the run may be on other nodes, where its lock is not seen.
+Status check_not_running(const std::string& run_dir) {
+  PACELINE_ASSIGN(const auto coordinator, control::newest_coordinator(run_dir));
+  const Result<control::Credentials> credentials = control::read_credentials(run_dir);
+  if (!coordinator || !credentials.ok()) return {};
+  control::Request request;
+  request.mutable_status();
+  const Result<control::Answer> answer =
+      control::ask(*coordinator, *credentials, request, std::chrono::seconds(3));
+  if (!answer.ok() || answer->agents() == 0) return {};
+  return Error{ErrorCode::already_exists,
+               concat("the run in ", run_dir, " is still going on (coordinator: process ", coordinator->pid,
+                      " on ", coordinator->node, "): stop it first, with `paceline stop ", run_dir, "`")};
+}
+
 /// The run that is to go on: nobody else is in its folder, and its job is the same.
 Status take_run(const TrainOptions& options, const Place& place, Prepared& prepared) {
   if (!place.in_shell())
@@ -128,6 +143,7 @@ Status take_run(const TrainOptions& options, const Place& place, Prepared& prepa
                                                 ") is not there yet: resume the run from a plain shell")};
   PACELINE_ASSIGN(prepared.directory, RunDirectory::reopen(options.resume));
   prepared.request.run_dir = prepared.directory->path();
+  PACELINE_TRY(check_not_running(prepared.request.run_dir));
   PACELINE_ASSIGN(prepared.history, read_history(prepared.request.run_dir));
   std::vector<JobOverride> overrides = options.overrides;
   if (options.threads > 0) overrides.push_back({"threads", concat(options.threads)});

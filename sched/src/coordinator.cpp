@@ -203,7 +203,7 @@ void Coordinator::try_to_form() {
   for (const WorkerId id : joiners())
     if (static_cast<std::int64_t>(first.members.size()) < options_.wish)
       first.members.push_back(workers_.at(id).member);
-  first.reason = "the job begins";
+  first.reason = applied_ == 0 ? "the job begins" : "the job is resumed";
   record(std::move(first));
 }
 
@@ -230,11 +230,12 @@ void Coordinator::handle(const RecordWritten& event) {
   if (state_ == State::finishing) return;
   if (event.result == RecordWritten::Result::exists) {
     state_ = State::ended;
-    return want(EndJob{.status = "failed",
-                       .why = concat("generation ", event.generation,
-                                     " has been recorded by another coordinator, which has taken over: this one "
-                                     "must not go on"),
-                       .fenced = true});
+    return want(
+        EndJob{.status = "failed",
+               .why = concat("generation ", event.generation,
+                             " has been recorded by another coordinator, which has taken over: this one "
+                             "must not go on"),
+               .fenced = true});
   }
   if (event.result == RecordWritten::Result::failed) {
     if (now_ - writing_since_ >= options_.limits.record)

@@ -149,8 +149,8 @@ std::string Coordinator::cause_of_delay(const Pulse& late, const std::vector<con
   const auto middle = took.begin() + std::ssize(took) / 2;
   std::ranges::nth_element(took, middle);
   if (late.busy() < options_.limits.slower * *middle) return {};
-  return concat("has been ", name_of(late.phase), " for ", whole_seconds(late.busy()), " at step ",
-                late.step, ", while ", took.size(), " of ", count(ranks, "rank"), " wait for it");
+  return concat("has been ", name_of(late.phase), " for ", whole_seconds(late.busy()), " at step ", late.step,
+                ", while ", took.size(), " of ", count(ranks, "rank"), " wait for it");
 }
 
 /// "(rank 5 on node n3) ", where it is known.

@@ -70,8 +70,8 @@ void Coordinator::find(const FoundWorker& found) {
   }
 }
 
-/// The current generation is the highest that anybody is or was in, or that was recorded to be formed by those
-/// who had left theirs. One after it was only prepared.
+/// The current generation is the highest that anybody is or was in, or that was recorded to be formed by
+/// those who had left theirs. One after it was only prepared.
 void Coordinator::find_generation(const std::vector<Generation>& records) {
   std::int64_t entered = 0;
   for (const auto& [id, worker] : workers_)

@@ -32,7 +32,9 @@ void Simulation::check_record(const Generation& record) {
   for (const GenerationMember& member : record->members) members.insert(member.worker);
   check(std::ssize(members) == ranks, "a worker is a member twice");
   const bool first = !coordinator_ || coordinator_->generation() == nullptr;
-  if (coordinator_) check(first == record->donors.empty(), "P2: every generation but the first takes its state from somebody");
+  if (coordinator_)
+    check(first == record->donors.empty(),
+          "P2: every generation but the first takes its state from somebody");
   for (const std::int64_t donor : record->donors) {
     check(donor >= 0 && donor < ranks, "a donor is not a rank");
     check(workers_.contains(record->members[static_cast<std::size_t>(donor)].worker), "a donor is unknown");

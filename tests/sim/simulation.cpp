@@ -50,7 +50,10 @@ Setting Setting::random(std::uint64_t seed) {
 }
 
 Simulation::Simulation(Setting setting)
-    : setting_(setting), dice_(setting.seed), coordinator_(std::in_place, setting.job), wish_(setting.job.wish),
+    : setting_(setting),
+      dice_(setting.seed),
+      coordinator_(std::in_place, setting.job),
+      wish_(setting.job.wish),
       eager_left_(setting.eager_kills) {
 }
 
@@ -137,8 +140,8 @@ void Simulation::do_it(const RecordGeneration& effect) {
                [this, record = effect.record] { write(record); });
 }
 
-/// By the coordinator that wanted it, or, where that has lost its office meanwhile, by a dead one that wakes up
-/// once more: it finds its number taken, or takes it.
+/// By the coordinator that wanted it, or, where that has lost its office meanwhile, by a dead one that wakes
+/// up once more: it finds its number taken, or takes it.
 
 void Simulation::write(const Generation& record) {
   const std::int64_t generation = record->generation;

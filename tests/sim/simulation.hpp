@@ -103,7 +103,7 @@ class Simulation {
     std::string leave;     // after the apply in progress, for this reason
     bool evicted = false;  // EndWorker or DismissWorker was sent
     std::unique_ptr<Link> up, down;
-    FoundWorker known;     // to its agent, which outlives coordinators
+    FoundWorker known;  // to its agent, which outlives coordinators
   };
   /// The shared part of a step's collectives.
   struct Step {
@@ -215,7 +215,7 @@ class Simulation {
   std::int64_t term_ = 1;
   std::map<WorkerId, Worker> workers_;
   std::map<std::int64_t, Plane> planes_;
-  std::map<std::int64_t, std::uint64_t> committed_;  // step -> state after it
+  std::map<std::int64_t, std::uint64_t> committed_;                    // step -> state after it
   std::map<std::pair<std::int64_t, std::int64_t>, Generation> asked_;  // by term and number
   std::map<std::int64_t, Generation> written_;
   std::set<std::int64_t> by_the_dead_;  // records that a coordinator wrote after another had taken over

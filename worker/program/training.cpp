@@ -30,9 +30,9 @@ class Training {
 
   const StartMessage& start_;
   AgentLink& link_;
-  FormMessage form_;         // of the generation that this rank is in, or was last
+  FormMessage form_;                               // of the generation that this rank is in, or was last
   std::optional<ComputeFingerprint> fingerprint_;  // when reproducible
-  std::int64_t newest_ = 0;  // generation that it was told to form; older ones are void
+  std::int64_t newest_ = 0;                        // generation that it was told to form; older ones are void
   std::unique_ptr<Communicator> communicator_;
   RankTraining rank_;                // after communicator_, which it uses
   std::optional<Preparation> next_;  // a generation to change to

@@ -16,9 +16,10 @@ namespace {
 
 constexpr Duration look_interval = std::chrono::milliseconds(50);
 constexpr Duration newer_interval = std::chrono::seconds(1);  // while one is there
-// A coordinator beats five times a second.
-constexpr Duration silence_limit = std::chrono::seconds(3);
-constexpr Duration open_limit = std::chrono::seconds(3);
+// A coordinator beats five times a second, but may have to wait for the run directory's disk. One that is
+// dead is noticed at once, by the end of the stream.
+constexpr Duration silence_limit = std::chrono::seconds(10);
+constexpr Duration open_limit = std::chrono::seconds(5);
 // From losing a coordinator to starting another: the first agent before the second, and so on (P5).
 constexpr Duration succession_delay = std::chrono::milliseconds(300);
 constexpr Duration succession_step = std::chrono::milliseconds(500);
@@ -177,8 +178,8 @@ Status CoordinatorLink::start_coordinator() {
   child_after_ = session_ ? session_->term() : first_term_ - 1;
   const std::string after = concat(child_after_), log_path = log_of(run_dir_, child_after_ + 1);
   std::string program = "/proc/self/exe";
-  const char* const arguments[] = {"paceline", "coordinator", run_dir_.c_str(), "--after", after.c_str(),
-                                   nullptr};
+  const char* const arguments[] = {"paceline", "coordinator", run_dir_.c_str(),
+                                   "--after",  after.c_str(), nullptr};
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&files);

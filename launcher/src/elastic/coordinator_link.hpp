@@ -21,8 +21,8 @@ struct AgentName {
 };
 
 /// An agent's way to whichever coordinator is in charge: finds it through the run directory, opens the stream
-/// again when it breaks, and where nobody is in charge any more, starts a successor. What is said is kept until
-/// the coordinator has it, over any number of streams.
+/// again when it breaks, and where nobody is in charge any more, starts a successor. What is said is kept
+/// until the coordinator has it, over any number of streams.
 class CoordinatorLink {
  public:
   using Session = control::Session<control::FromAgent, control::ToAgent>;

@@ -8,12 +8,12 @@
 #include "elastic/heartbeat.hpp"
 #include "generation_file.hpp"
 #include "launch.hpp"
-#include "resume.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/address.hpp"
 #include "paceline/control/version.hpp"
 #include "paceline/data/dataset.hpp"
+#include "resume.hpp"
 #include "summary.hpp"
 
 namespace paceline {
@@ -28,6 +28,7 @@ constexpr Duration agent_silence = std::chrono::seconds(5);
 constexpr Duration gather_limit = std::chrono::seconds(60);
 // Without any agent for so long there is no job any more.
 constexpr Duration alone_limit = std::chrono::seconds(30);
+constexpr Duration look_interval = std::chrono::seconds(1);
 constexpr Duration part_limit = std::chrono::seconds(5);
 
 Result<std::string> listening_host(const LaunchFacts& facts) {
@@ -45,28 +46,24 @@ CoordinatorOptions coordinator_options(const LaunchFacts& facts, std::int64_t te
   return options;
 }
 
-/// Whether somebody has begun this launch's journal.
-Result<bool> is_begun(const std::string& run_dir, const RunPosition& position) {
-  const Result<Journal> journal = read_lineage(run_dir);
-  if (!journal.ok() && journal.error().code == ErrorCode::not_found) return false;
-  if (!journal.ok()) return journal.error();
-  if (journal->header.term >= position.term && journal->end)
-    return Error{ErrorCode::already_exists, concat("the job has ended: ", journal->end->status)};
-  return journal->header.term >= position.term;
-}
+/// Of the run's consumed hashes: the one that its journals have, or a new one.
+struct JournalKey {
+  std::uint64_t key = 0;
+  bool begun = false;  ///< this launch has a journal: another coordinator had begun
+};
 
-/// A new run's, that of a run which goes on from where it is resumed, or that of a job which goes on.
-Result<RunRecord> open_record(CoordinatorProcess::Options& options, const LaunchFacts& facts, const Job& job,
-                              const DatasetInfo& dataset, const StepPlan& plan) {
-  static const SteadyClock clock;
-  const RunPosition& position = facts.position;
-  PACELINE_ASSIGN(options.succeeds, is_begun(options.run_dir, position));
-  if (options.succeeds) return RunRecord::succeed(options.run_dir, clock, options.term, {}, plan);
-  if (position.term > 1)
-    return RunRecord::succeed(options.run_dir, clock, options.term, position.base_step, plan);
-  PACELINE_ASSIGN(JournalHeader header, new_journal_header(job, options.run_dir, dataset));
-  header.term = options.term;
-  return RunRecord::create(options.run_dir, clock, header, plan);
+Result<JournalKey> journal_key(const std::string& run_dir, const RunPosition& position, const Job& job,
+                               const DatasetInfo& dataset) {
+  const Result<Journal> journal = read_lineage(run_dir);
+  if (!journal.ok() && journal.error().code != ErrorCode::not_found) return journal.error();
+  if (journal.ok()) {
+    const bool begun = journal->header.term >= position.term;
+    if (begun && journal->end)
+      return Error{ErrorCode::already_exists, concat("the job has ended: ", journal->end->status)};
+    return JournalKey{journal->header.key, begun};
+  }
+  PACELINE_ASSIGN(const JournalHeader header, new_journal_header(job, run_dir, dataset));
+  return JournalKey{header.key, false};
 }
 
 }  // namespace
@@ -77,34 +74,52 @@ Status CoordinatorProcess::run(const Options& given) {
   PACELINE_ASSIGN(const std::string job_text, read_file(options.run_dir + "/job.json"));
   PACELINE_ASSIGN(Job job, job_from_json(job_text));
   PACELINE_ASSIGN(const control::Credentials credentials, control::read_credentials(options.run_dir));
+  PACELINE_ASSIGN(const Dataset dataset, Dataset::open(job.data.train, {.window = tokens_per_sample(job)}));
+  PACELINE_ASSIGN(const JournalKey key, journal_key(options.run_dir, facts.position, job, dataset.info()));
+  options.succeeds = key.begun;
   PACELINE_ASSIGN(options.host, listening_host(facts));
   PACELINE_ASSIGN(auto server,
                   control::Server::start({options.host, facts.ports.first, facts.ports.last}, credentials));
-  const Status taken = control::take_term(options.run_dir, {.term = options.term,
-                                                            .pid = ::getpid(),
-                                                            .node = options.node,
-                                                            .host = options.host,
-                                                            .port = server->port()});
-  PACELINE_TRY(taken);
-  PACELINE_ASSIGN(const Dataset dataset, Dataset::open(job.data.train, {.window = tokens_per_sample(job)}));
+  PACELINE_TRY(control::take_term(options.run_dir, {.term = options.term,
+                                                    .pid = ::getpid(),
+                                                    .node = options.node,
+                                                    .host = options.host,
+                                                    .port = server->port()}));
   const StepPlan plan(dataset.info().samples, job.batch.global, job.epochs, job.steps);
-  PACELINE_ASSIGN(RunRecord record, open_record(options, facts, job, dataset.info(), plan));
-  return CoordinatorProcess(options, facts, std::move(job), std::move(server), std::move(record), plan)
-      .loop();
+  CoordinatorProcess process(options, facts, std::move(job), std::move(server), key.key, plan);
+  process.dataset_ = dataset.info();
+  return process.loop();
 }
 
 CoordinatorProcess::CoordinatorProcess(Options options, LaunchFacts facts, Job job,
-                                       std::unique_ptr<control::Server> server, RunRecord record,
+                                       std::unique_ptr<control::Server> server, std::uint64_t key,
                                        const StepPlan& plan)
     : options_(std::move(options)),
       facts_(std::move(facts)),
       job_(std::move(job)),
       server_(std::move(server)),
-      record_(std::move(record)),
-      keeper_(options_.run_dir, job_, record_, [this](const std::string& text) { notice(true, text); }),
-      consumed_key_(hex_word(record_.key())),
+      key_(key),
       plan_(plan),
       began_at_(clock_.now()) {
+}
+
+/// A new run's, that of a run which goes on from where it is resumed, or that of a job which goes on.
+Status CoordinatorProcess::open_record() {
+  const RunPosition& position = facts_.position;
+  const bool continues = options_.succeeds || position.term > 1;
+  if (continues) {
+    PACELINE_ASSIGN(record_, RunRecord::succeed(options_.run_dir, clock_, options_.term,
+                                                options_.succeeds ? std::optional<std::int64_t>()
+                                                                  : std::optional(position.base_step),
+                                                plan_));
+  } else {
+    PACELINE_ASSIGN(JournalHeader header, new_journal_header(job_, options_.run_dir, dataset_));
+    header.key = key_;
+    header.term = options_.term;
+    PACELINE_ASSIGN(record_, RunRecord::create(options_.run_dir, clock_, header, plan_));
+  }
+  keeper_.emplace(options_.run_dir, job_, *record_, [this](const std::string& text) { notice(true, text); });
+  return {};
 }
 
 Status CoordinatorProcess::loop() {
@@ -114,6 +129,7 @@ Status CoordinatorProcess::loop() {
     drop_silent_agents();
     beat();
     acknowledge_steps();
+    look_for_newer();
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
   }
@@ -127,6 +143,17 @@ void CoordinatorProcess::part() {
   const Deadline deadline(clock_, part_limit);
   const auto is_there = [](const auto& agent) { return agent.second.stream.has_value(); };
   while (!fenced_ && std::ranges::any_of(roster_.agents(), is_there) && !deadline.passed()) poll_once();
+}
+
+/// Whoever has a higher term is in charge.
+void CoordinatorProcess::look_for_newer() {
+  if (ended_ || clock_.now() - looked_at_ < look_interval) return;
+  looked_at_ = clock_.now();
+  const auto newest = control::newest_coordinator(options_.run_dir);
+  if (!newest.ok() || !*newest || (*newest)->term <= options_.term) return;
+  ended_ = fenced_ = true;
+  outcome_.failure = FailureReport{.sentence = concat("a coordinator of term ", (*newest)->term,
+                                                      " has taken over from that of term ", options_.term)};
 }
 
 void CoordinatorProcess::poll_once() {
@@ -203,7 +230,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   agent->heard_at = clock_.now();
   std::ignore = agent->session.hear(message);
   control::ToAgent welcome;
-  welcome.mutable_registered()->set_consumed_key(consumed_key_);
+  welcome.mutable_registered()->set_consumed_key(hex_word(key_));
   welcome.mutable_registered()->set_again(again);
   server_->send(stream, agent->session.seal(welcome));
   for (const control::ToAgent& kept : agent->session.kept()) server_->send(stream, agent->session.seal(kept));
@@ -244,7 +271,7 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
   for (const WorkerId id : lost) {
     roster_.forget(id);
     workers_.erase(id);
-    keeper_.on_lost(id);
+    if (keeper_) keeper_->on_lost(id);
     feed(WorkerLost{id, concat("is lost with its agent on node ", node, ", which ", why)});
   }
 }
@@ -270,24 +297,41 @@ void CoordinatorProcess::begin_when_all_are_there() {
 }
 
 Status CoordinatorProcess::begin() {
+  PACELINE_TRY(open_record());
   for (const std::string& node : facts_.closed) std::ignore = roster_.close_node(node);
-  CoordinatorOptions options = coordinator_options(facts_, options_.term);
-  options.room = roster_.room();
-  options.base_step = record_.steps();
-  PACELINE_ASSIGN(const std::vector<Generation> records,
-                  read_generations(options_.run_dir, facts_.position.last_generation));
-  options.last_worker = options_.succeeds ? highest_worker(options_.run_dir) : facts_.position.last_worker;
-  coordinator_.emplace(options);
   if (options_.succeeds) {
-    log(LogLevel::info, concat("takes over after step ", record_.steps(), ", with ", found_.size(),
-                               " workers and ", records.size(), " generations"));
-    notice(true, concat("the coordinator was lost; another, of term ", options_.term, ", has taken over"));
-    carry_out(coordinator_->take_over(records, found_, clock_.now()));
-    if (coordinator_->generation() != nullptr) keeper_.on_generation(*coordinator_->generation());
+    PACELINE_TRY(succeed());
   } else {
+    CoordinatorOptions options = coordinator_options(facts_, options_.term);
+    options.room = roster_.room();
+    options.base_step = record_->steps();
+    options.last_worker = facts_.position.last_worker;
+    coordinator_.emplace(options);
     carry_out(coordinator_->begin(clock_.now()));
   }
   for (const CoordinatorEvent& event : std::exchange(events_, {})) feed(event);
+  return {};
+}
+
+Status CoordinatorProcess::succeed() {
+  PACELINE_ASSIGN(const std::vector<Generation> records,
+                  read_generations(options_.run_dir, facts_.position.last_generation));
+  for (const WorkerMessage& told : std::exchange(told_before_, {})) {
+    if (const auto* steps = std::get_if<StepsMessage>(&told)) PACELINE_TRY(record_->add(*steps));
+    if (const auto* eval = std::get_if<EvalMessage>(&told)) PACELINE_TRY(record_->add(*eval));
+  }
+  CoordinatorOptions options = coordinator_options(facts_, options_.term);
+  options.room = roster_.room();
+  options.base_step = record_->steps();
+  options.last_worker = highest_worker(options_.run_dir);
+  coordinator_.emplace(options);
+  const std::string text =
+      concat("another coordinator, of term ", options_.term, ", has taken over after step ", record_->steps(),
+             ", with ", found_.size(), " workers");
+  log(LogLevel::info, text);
+  notice(true, concat("the coordinator was lost; ", text));
+  carry_out(coordinator_->take_over(records, found_, clock_.now()));
+  if (!ended_ && coordinator_->generation() != nullptr) keeper_->on_generation(*coordinator_->generation());
   return {};
 }
 
@@ -325,11 +369,12 @@ FoundWorker CoordinatorProcess::found_worker(const std::string& agent, const con
     } else if (const auto* entered = std::get_if<EnteredMessage>(&*message)) {
       found.entered = entered->generation;
     } else if (const auto* left = std::get_if<LeftMessage>(&*message)) {
-      found.left = WorkerLeft{id, left->generation, {left->applied, left->reduced, left->complete}, left->message};
-    } else if (const auto* steps = std::get_if<StepsMessage>(&*message)) {
-      write_down(record_.add(*steps));
+      found.left =
+          WorkerLeft{id, left->generation, {left->applied, left->reduced, left->complete}, left->message};
+    } else if (std::holds_alternative<StepsMessage>(*message)) {
+      told_before_.push_back(*message);
     } else if (const auto* eval = std::get_if<EvalMessage>(&*message)) {
-      write_down(record_.add(*eval));
+      told_before_.push_back(*message);
       outcome_.eval = *eval;
     } else if (const auto* finished = std::get_if<FinishedMessage>(&*message)) {
       found.finished = true;
@@ -370,8 +415,7 @@ void CoordinatorProcess::said(const std::string& agent, const control::WorkerSai
   end_with(said.worker(), "does not speak as a worker should");
 }
 
-void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message,
-                                const control::WorkerSaid& said) {
+void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const control::WorkerSaid& said) {
   Worker& worker = workers_[id];
   if (std::holds_alternative<ReadyMessage>(message)) {
     const Roster::Agent& agent = *roster_.agent_of(id);
@@ -383,14 +427,18 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message,
   } else if (const auto* left = std::get_if<LeftMessage>(&message)) {
     feed(WorkerLeft{id, left->generation, {left->applied, left->reduced, left->complete}, left->message});
   } else if (const auto* steps = std::get_if<StepsMessage>(&message)) {
-    write_down(record_.add(*steps));
-    feed(StepsCommitted{record_.steps()});
+    if (!record_) return told_before_.push_back(message);
+    write_down(record_->add(*steps));
+    feed(StepsCommitted{record_->steps()});
   } else if (const auto* progress = std::get_if<ProgressMessage>(&message)) {
     outcome_.progress = *progress;
     show(said.message());
   } else if (const auto* eval = std::get_if<EvalMessage>(&message)) {
     const bool known = outcome_.eval && outcome_.eval->epoch >= eval->epoch;
-    write_down(record_.add(*eval));
+    if (record_)
+      write_down(record_->add(*eval));
+    else
+      told_before_.push_back(message);
     if (!known) show(said.message());
     outcome_.eval = *eval;
   } else if (const auto* finished = std::get_if<FinishedMessage>(&message)) {
@@ -398,7 +446,7 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message,
     note_finished(id, *finished);
     feed(WorkerFinished{id});
   } else if (const auto* part = std::get_if<CheckpointMessage>(&message)) {
-    write_down(keeper_.on_part(id, *part));
+    if (keeper_) write_down(keeper_->on_part(id, *part));
   } else if (const auto* failed = std::get_if<FailedMessage>(&message)) {
     worker.last_words = {said.last_words().begin(), said.last_words().end()};
     roster_.is_going(id);
@@ -430,19 +478,17 @@ void CoordinatorProcess::gone(const std::string& agent, const control::WorkerGon
   if (message.pid() != 0) worker.pid = message.pid();
   const std::string node = roster_.node_of(id);
   if (!message.expected()) {
-    const FailureReport report{
-        .rank = rank_of(id),
-        .node = node,
-        .sentence = concat(name_of(id), " ", message.how(), where_in_job()),
-        .last_words = {message.last_words().begin(), message.last_words().end()}};
+    const FailureReport report{.rank = rank_of(id),
+                               .node = node,
+                               .sentence = concat(name_of(id), " ", message.how(), where_in_job()),
+                               .last_words = {message.last_words().begin(), message.last_words().end()}};
     notice(true, failure_text(report, worker_log_path(options_.run_dir, id)));
   }
-  const std::string how = worker.pid == 0
-                              ? message.how()
-                              : concat("(pid ", worker.pid, " on node ", node, ") ", message.how());
+  const std::string how =
+      worker.pid == 0 ? message.how() : concat("(pid ", worker.pid, " on node ", node, ") ", message.how());
   roster_.forget(id);
   workers_.erase(id);
-  keeper_.on_lost(id);
+  if (keeper_) keeper_->on_lost(id);
   feed(WorkerLost{id, how});
 }
 
@@ -458,11 +504,11 @@ void CoordinatorProcess::end_with(WorkerId id, const std::string& why) {
 
 /// What the journal has, workers need not keep.
 void CoordinatorProcess::acknowledge_steps() {
-  if (ended_ || clock_.now() - acknowledged_at_ < acknowledge_interval) return;
+  if (ended_ || !record_ || clock_.now() - acknowledged_at_ < acknowledge_interval) return;
   acknowledged_at_ = clock_.now();
-  write_down(record_.flush());
-  if (acknowledged_ == record_.steps()) return;
-  acknowledged_ = record_.steps();
+  write_down(record_->flush());
+  if (acknowledged_ == record_->steps()) return;
+  acknowledged_ = record_->steps();
   control::ToAgent message;
   message.mutable_acknowledge()->set_step(acknowledged_);
   send_all(message);
@@ -574,10 +620,10 @@ void CoordinatorProcess::carry_out(const Announce& effect) {
   log(LogLevel::info, effect.text);
   if (effect.kind == Announce::Kind::generation) {
     const GenerationRecord& record = *coordinator_->generation();
-    write_down(record_.add(JournalGeneration{record.generation, record.term, record.base_step,
-                                             static_cast<std::int64_t>(record.members.size()), record.planned,
-                                             record.reason}));
-    keeper_.on_generation(record);
+    write_down(record_->add(JournalGeneration{record.generation, record.term, record.base_step,
+                                              static_cast<std::int64_t>(record.members.size()),
+                                              record.planned, record.reason}));
+    keeper_->on_generation(record);
     if (record.generation > facts_.position.last_generation + 1) notice(false, effect.text);
   } else if (effect.kind != Announce::Kind::repair) {
     notice(effect.kind == Announce::Kind::warning, effect.text);
@@ -601,17 +647,19 @@ void CoordinatorProcess::carry_out(const EndJob& effect) {
   }
   outcome_.status = effect.status;
   if (effect.status != "failed") {
+    // It may have been done before it could be stopped.
+    if (outcome_.finished && outcome_.finished->status == "completed") outcome_.status = "completed";
     outcome_.failure.reset();
     return end_job(effect.why.empty() ? "" : concat(effect.why, ", and were killed"));
   }
   if (effect.by && workers_.contains(*effect.by))
-    outcome_.failure = FailureReport{
-        .rank = rank_of(*effect.by),
-        .node = roster_.node_of(*effect.by),
-        .sentence = concat(name_of(*effect.by), " failed", where_in_job(), ": ", effect.why),
-        .last_words = workers_.at(*effect.by).last_words,
-        .explained = true,
-        .worker = *effect.by};
+    outcome_.failure =
+        FailureReport{.rank = rank_of(*effect.by),
+                      .node = roster_.node_of(*effect.by),
+                      .sentence = concat(name_of(*effect.by), " failed", where_in_job(), ": ", effect.why),
+                      .last_words = workers_.at(*effect.by).last_words,
+                      .explained = true,
+                      .worker = *effect.by};
   else
     outcome_.failure = FailureReport{.sentence = effect.why};
   end_job("");
@@ -620,10 +668,11 @@ void CoordinatorProcess::carry_out(const EndJob& effect) {
 /// Writes the last line, and tells everybody.
 void CoordinatorProcess::end_job(const std::string& warning) {
   ended_ = true;
-  keeper_.on_end();
+  if (keeper_) keeper_->on_end();
   // The journal knows better than the last progress that was told.
-  if (outcome_.progress) outcome_.progress->step = std::max(outcome_.progress->step, record_.steps());
-  const Status written = record_.end(outcome_.status, outcome_.failure ? outcome_.failure->sentence : "");
+  if (outcome_.progress) outcome_.progress->step = std::max(outcome_.progress->step, steps());
+  const Status written =
+      !record_ ? Status() : record_->end(outcome_.status, outcome_.failure ? outcome_.failure->sentence : "");
   if (!written.ok() && outcome_.status != "failed") {  // a run whose last line can't be written is no success
     outcome_.status = "failed";
     outcome_.failure = FailureReport{.sentence = written.error().message};

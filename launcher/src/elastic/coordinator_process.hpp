@@ -24,8 +24,8 @@ class CoordinatorProcess {
   struct Options {
     std::string run_dir;
     std::int64_t term = 1;
-    std::string node;  ///< this machine's, for people
-    std::string host{};  ///< where it listens
+    std::string node;       ///< this machine's, for people
+    std::string host{};     ///< where it listens
     bool succeeds = false;  ///< another coordinator, in the job that is going on
   };
   /// From taking the term to the job's end, or to the end of this coordinator's part in it.
@@ -40,7 +40,7 @@ class CoordinatorProcess {
   };
 
   CoordinatorProcess(Options options, LaunchFacts facts, Job job, std::unique_ptr<control::Server> server,
-                     RunRecord record, const StepPlan& plan);
+                     std::uint64_t key, const StepPlan& plan);
 
   [[nodiscard]] Status loop();
   void poll_once();
@@ -60,6 +60,10 @@ class CoordinatorProcess {
   void take_reports(const std::string& agent, const control::Register& message);
   [[nodiscard]] FoundWorker found_worker(const std::string& agent, const control::WorkerReport& report);
   [[nodiscard]] Status begin();
+  [[nodiscard]] Status open_record();
+  [[nodiscard]] Status succeed();
+  void look_for_newer();
+  [[nodiscard]] std::int64_t steps() const { return record_ ? record_->steps() : facts_.position.base_step; }
 
   // what they say
   void started(const std::string& agent, const control::WorkerStarted& message);
@@ -110,17 +114,20 @@ class CoordinatorProcess {
   Job job_;
   SteadyClock clock_;
   std::unique_ptr<control::Server> server_;
-  RunRecord record_;
-  CheckpointKeeper keeper_;
-  std::string consumed_key_;
+  // Nothing until it begins: what its predecessor could still tell agents must have been written before.
+  std::optional<RunRecord> record_;
+  std::optional<CheckpointKeeper> keeper_;
+  std::uint64_t key_;  // of the run's consumed hashes
   StepPlan plan_;
+  DatasetInfo dataset_;
   std::optional<Coordinator> coordinator_;  // nothing until all agents are there, or waited for long enough
   Roster roster_;
-  std::vector<FoundWorker> found_;  // where it succeeds another
+  std::vector<FoundWorker> found_;          // where it succeeds another
+  std::vector<WorkerMessage> told_before_;  // steps and evaluations that they had reported
   std::map<WorkerId, Worker> workers_;
   std::vector<CoordinatorEvent> events_;  // that wait: for the effects in hand, or for the coordinator
   bool ended_ = false, fenced_ = false;
-  Instant began_at_{}, beat_at_{}, acknowledged_at_{}, alone_since_{};
+  Instant began_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
   std::int64_t acknowledged_ = 0;
   std::optional<std::int64_t> finished_rank_;  // whose figures the outcome has
   Outcome outcome_;

@@ -41,7 +41,10 @@ std::string ranks_text(std::int64_t ranks) {
 }  // namespace
 
 void CoordinatorProcess::answer(control::QuestionId question, const control::Request& request) {
-  server_->answer(question, answer_to(request));
+  control::Answer answer = answer_to(request);
+  answer.set_agents(std::ranges::count_if(roster_.agents(),
+                                          [](const auto& agent) { return agent.second.stream.has_value(); }));
+  server_->answer(question, answer);
 }
 
 control::Answer CoordinatorProcess::answer_to(const control::Request& request) {
@@ -70,8 +73,8 @@ control::Answer CoordinatorProcess::resize(std::int64_t ranks) {
                           " (ranks.min and ranks.max of its job file), not ", ranks));
   if (const Status fits = check_ranks(job_, ranks); !fits.ok()) return refusal(fits.error().message);
   if (ranks > roster_.room())
-    return refusal(concat("the job's agents have places for ", ranks_text(roster_.room()), ", not for ", ranks,
-                          ": let another node join first"));
+    return refusal(concat("the job's agents have places for ", ranks_text(roster_.room()), ", not for ",
+                          ranks, ": let another node join first"));
   const std::int64_t before = coordinator_->wish();
   facts_.ranks = ranks;
   if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
@@ -83,8 +86,8 @@ control::Answer CoordinatorProcess::resize(std::int64_t ranks) {
 
 control::Answer CoordinatorProcess::drain(const std::string& node) {
   if (!roster_.close_node(node))
-    return refusal(concat("the job has nothing on a node ", shown(node), "; its nodes are ",
-                          roster_.node_names()));
+    return refusal(
+        concat("the job has nothing on a node ", shown(node), "; its nodes are ", roster_.node_names()));
   facts_.closed.push_back(node);
   if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
   const std::vector<WorkerId> workers = roster_.workers_on_node(node);
@@ -102,9 +105,9 @@ std::string CoordinatorProcess::status_json() {
   const std::int64_t size = generation == nullptr ? 0 : std::ssize(generation->members);
   const auto shares = size > 0 ? equal_shares(step_grains(job_, size), size) : Result<Shares>(Shares{});
   for (const auto& [id, worker] : workers_) {
-    const bool member = generation != nullptr &&
-                        std::ranges::find(generation->members, id, &GenerationMember::worker) !=
-                            generation->members.end();
+    const bool member =
+        generation != nullptr &&
+        std::ranges::find(generation->members, id, &GenerationMember::worker) != generation->members.end();
     const std::int64_t rank = rank_of(id);
     Json one = {{"rank", member ? Json(rank) : Json(nullptr)},
                 {"worker", id},
@@ -129,22 +132,23 @@ std::string CoordinatorProcess::status_json() {
                       {"index", agent.index},
                       {"places", agent.slots.size()},
                       {"connected", agent.stream.has_value()}});
-  const Json json = {
-      {"state", ended_ ? outcome_.status : coordinator_ ? coordinator_->state_name() : "gathering"},
-      {"run_dir", options_.run_dir},
-      {"step", record_.steps()},
-      {"steps", plan_.steps()},
-      {"generation", generation == nullptr ? 0 : generation->generation},
-      {"wish", coordinator_ ? coordinator_->wish() : facts_.ranks},
-      {"repairs", coordinator_ ? coordinator_->repairs() : 0},
-      {"resizes", coordinator_ ? coordinator_->resizes() : 0},
-      {"coordinator",
-       {{"term", options_.term},
-        {"pid", ::getpid()},
-        {"node", options_.node},
-        {"address", concat(options_.host, ":", server_->port())}}},
-      {"agents", agents},
-      {"ranks", ranks}};
+  const Json json = {{"state", ended_         ? outcome_.status
+                               : coordinator_ ? coordinator_->state_name()
+                                              : "gathering"},
+                     {"run_dir", options_.run_dir},
+                     {"step", steps()},
+                     {"steps", plan_.steps()},
+                     {"generation", generation == nullptr ? 0 : generation->generation},
+                     {"wish", coordinator_ ? coordinator_->wish() : facts_.ranks},
+                     {"repairs", coordinator_ ? coordinator_->repairs() : 0},
+                     {"resizes", coordinator_ ? coordinator_->resizes() : 0},
+                     {"coordinator",
+                      {{"term", options_.term},
+                       {"pid", ::getpid()},
+                       {"node", options_.node},
+                       {"address", concat(options_.host, ":", server_->port())}}},
+                     {"agents", agents},
+                     {"ranks", ranks}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

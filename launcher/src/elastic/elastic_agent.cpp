@@ -114,9 +114,9 @@ void ElasticAgent::end_loiterers() {
   for (auto& [id, worker] : workers_) {
     if (!worker.closed_at || clock_.now() < *worker.closed_at + leave_limit) continue;
     worker.closed_at.reset();
-    display_.warning(concat(name_of(id, worker),
-                            worker.last.empty() ? " closed its socket but did not exit, and was killed"
-                                                : " had finished but did not exit, and was killed"));
+    display_.warning(concat(name_of(id, worker), worker.last.empty()
+                                                     ? " closed its socket but did not exit, and was killed"
+                                                     : " had finished but did not exit, and was killed"));
     worker.process.kill();
   }
 }
@@ -243,7 +243,8 @@ void ElasticAgent::tell(const control::TellWorker& order) {
   if (found == workers_.end()) return;
   auto& [id, worker] = *found;
   const Result<WorkerMessage> message = decode(order.message());
-  if (!message.ok()) return log(LogLevel::error, "the coordinator sent what is no message: ", message.error().message);
+  if (!message.ok())
+    return log(LogLevel::error, "the coordinator sent what is no message: ", message.error().message);
   if (const auto* form = std::get_if<FormMessage>(&*message)) {
     // A successor may say again what its predecessor had said.
     if (form->generation <= worker.told_generation) return;
@@ -276,7 +277,8 @@ void ElasticAgent::distrust(std::int64_t id, const std::string& why) {
 void ElasticAgent::acknowledge(std::int64_t step) {
   for (auto& [id, worker] : workers_) {
     while (!worker.steps.empty() && worker.steps.front().first <= step) worker.steps.pop_front();
-    if (worker.greeted) [[maybe_unused]] const Status ignored = worker.process.send(AckMessage{step});
+    if (worker.greeted) [[maybe_unused]]
+      const Status ignored = worker.process.send(AckMessage{step});
   }
 }
 
@@ -304,8 +306,7 @@ void ElasticAgent::finish(const control::JobEnded& ended) {
 
 void ElasticAgent::receive(std::int64_t id) {
   Worker& worker = workers_.at(id);
-  const Status heard =
-      worker.process.receive([&](const WorkerMessage& message) { handle(id, message); });
+  const Status heard = worker.process.receive([&](const WorkerMessage& message) { handle(id, message); });
   if (heard.ok()) return;
   if (heard.error().code == ErrorCode::peer_lost)
     worker.closed_at = clock_.now();

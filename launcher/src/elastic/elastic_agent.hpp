@@ -37,15 +37,15 @@ class ElasticAgent {
     StartMessage start;
     bool greeted = false;
     bool finished = false;
-    bool expected_to_go = false;  ///< dismissed, finished or ended
-    std::string ended_because{};  ///< it was killed for this
+    bool expected_to_go = false;         ///< dismissed, finished or ended
+    std::string ended_because{};         ///< it was killed for this
     std::optional<Instant> closed_at{};  ///< it is to be gone soon after
     // What another coordinator would have to know of it.
     std::int64_t told_generation = 0;
     bool told_stop = false, dismissed = false;
     std::int64_t told_since{};  ///< the same, since it left a generation
     std::string ready{}, standing{}, eval{}, last{};
-    std::string heartbeat{};  ///< the newest that was not handed on
+    std::string heartbeat{};                                   ///< the newest that was not handed on
     std::deque<std::pair<std::int64_t, std::string>> steps{};  ///< by their last step; not in the journal yet
   };
 

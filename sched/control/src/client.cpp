@@ -33,8 +33,8 @@ std::unique_ptr<Control::Stub> stub_for(const CoordinatorAddress& address, const
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   const std::string host =
       address.host.find(':') == std::string::npos ? address.host : concat("[", address.host, "]");
-  return Control::NewStub(grpc::CreateCustomChannel(concat(host, ":", address.port),
-                                                    grpc::SslCredentials(tls), arguments));
+  return Control::NewStub(
+      grpc::CreateCustomChannel(concat(host, ":", address.port), grpc::SslCredentials(tls), arguments));
 }
 
 Error error_of(const grpc::Status& status, const CoordinatorAddress& address) {

@@ -49,8 +49,7 @@ Certificate sign_own(EVP_PKEY* key) {
   const bool well =
       X509_set_version(made, 2) == 1 && ASN1_INTEGER_set(X509_get_serialNumber(made), 1) == 1 &&
       X509_gmtime_adj(X509_getm_notBefore(made), -clock_slack_s) != nullptr &&
-      X509_gmtime_adj(X509_getm_notAfter(made), lifetime_s) != nullptr &&
-      X509_set_pubkey(made, key) == 1 &&
+      X509_gmtime_adj(X509_getm_notAfter(made), lifetime_s) != nullptr && X509_set_pubkey(made, key) == 1 &&
       X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, text, -1, -1, 0) == 1 &&
       X509_set_issuer_name(made, name) == 1 && extend(made, NID_basic_constraints, "critical,CA:TRUE") &&
       extend(made, NID_subject_alt_name, concat("DNS:", certificate_name)) &&

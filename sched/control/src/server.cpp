@@ -7,9 +7,9 @@
 #include <mutex>
 
 #include "doorbell.hpp"
+#include "limits.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/control.grpc.pb.h"
-#include "limits.hpp"
 
 namespace paceline::control {
 namespace {
@@ -204,12 +204,11 @@ Result<std::unique_ptr<Server>> Server::start(const Address& address, const Cred
     if (server->listen(address.host, static_cast<std::uint16_t>(port), credentials))
       return std::unique_ptr<Server>(std::move(server));
   }
-  return Error{ErrorCode::already_exists,
-               concat("the coordinator found no free port on ", address.host,
-                      address.last_port == 0
-                          ? std::string()
-                          : concat(" from ", address.first_port, " to ", address.last_port),
-                      ": free one, or name others in PACELINE_PORTS")};
+  return Error{ErrorCode::already_exists, concat("the coordinator found no free port on ", address.host,
+                                                 address.last_port == 0 ? std::string()
+                                                                        : concat(" from ", address.first_port,
+                                                                                 " to ", address.last_port),
+                                                 ": free one, or name others in PACELINE_PORTS")};
 }
 
 }  // namespace paceline::control

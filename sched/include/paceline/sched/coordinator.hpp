@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <map>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -184,10 +184,11 @@ struct Announce {
 };
 /// It is over; end what is still there.
 struct EndJob {
-  std::string status;          ///< completed, stopped, failed
+  std::string status;            ///< completed, stopped, failed
   std::optional<WorkerId> by{};  ///< the worker whose fault it is
   std::string why{};
-  bool fenced = false;  ///< only this coordinator ends: another is in charge of the job, and nobody is to be told
+  bool fenced =
+      false;  ///< only this coordinator ends: another is in charge of the job, and nobody is to be told
 };
 using CoordinatorEffect =
     std::variant<StartWorker, RecordGeneration, FormGeneration, PrepareGeneration, AbandonGeneration,
@@ -198,14 +199,14 @@ using CoordinatorEffects = std::vector<CoordinatorEffect>;
 struct FoundWorker {
   GenerationMember member;
   bool ready = false;
-  std::int64_t told = 0;           ///< the highest generation that it was told to form or prepare since `left`
-  std::int64_t entered = 0;        ///< the highest that it said it is in
+  std::int64_t told = 0;     ///< the highest generation that it was told to form or prepare since `left`
+  std::int64_t entered = 0;  ///< the highest that it said it is in
   std::optional<WorkerLeft> left{};  ///< where that, and not that it entered one, is the last that it said
-  bool stopping = false;           ///< it was told to stop
+  bool stopping = false;             ///< it was told to stop
   bool dismissed = false;
   bool ending = false;  ///< its process is being ended
   bool finished = false;
-  bool gone = false;                  ///< and has exited since
+  bool gone = false;                    ///< and has exited since
   std::optional<std::string> failed{};  ///< its own words
 };
 

@@ -7,8 +7,8 @@
 namespace paceline::control {
 
 /// One side's memory of a conversation that outlives its streams: numbers what it says, keeps it until the
-/// other side has it, and recognises what it has heard before. `Out` and `In` are FromAgent and ToAgent, or the
-/// reverse. One thread.
+/// other side has it, and recognises what it has heard before. `Out` and `In` are FromAgent and ToAgent, or
+/// the reverse. One thread.
 template <class Out, class In>
 class Session {
  public:
