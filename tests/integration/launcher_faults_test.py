@@ -109,8 +109,8 @@ class LauncherFaultsTest(Launched, unittest.TestCase):
         process.send_signal(signal.SIGINT)
         returncode, _, err = self.finish(process)
         self.assertEqual(returncode, 130)
-        self.assertIn("did not stop within 5 s", err)
-        self.assertGreater(time.monotonic() - begin, 4)
+        self.assertIn("did not stop within 15 s", err)
+        self.assertGreater(time.monotonic() - begin, 14)
 
     def test_second_interrupt_kills_at_once(self):
         process = self.start_long(FAKE_WORKER="hang")

@@ -18,9 +18,11 @@ MAY_SEE = {
     "job": ({"base"}, {"yaml-cpp", "nlohmann", "xxhash"}),
     "data": ({"base"}, {"hdf5", "nlohmann", "zlib", "xxhash", "lz4", "zstd", "uring", "turbojpeg", "spng"}),
     "sched": ({"base"}, set()),
+    # The control plane around it.
+    "sched/control": ({"base", "control"}, {"grpc", "openssl", "nlohmann"}),
     "worker": ({"base", "allreduce", "train", "data", "job"}, {"torch", "nlohmann", "openssl"}),
     "bench": ({"base", "allreduce", "data"}, {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
-    "launcher": ({"base", "job", "data", "sched", "bench"}, {"CLI", "hwloc", "nlohmann"}),
+    "launcher": ({"base", "job", "data", "sched", "control", "bench"}, {"CLI", "hwloc", "nlohmann"}),
 }
 # The training step is a library of its own inside worker/.
 TRAIN_MAY_SEE = {"base", "allreduce", "train"}
@@ -68,6 +70,9 @@ def faults_in(root):
     for component, (visible, libraries) in MAY_SEE.items():
         for path in sorted((root / component).rglob("*")):
             if path.suffix not in (".hpp", ".cpp", ".h", ".c", ".inc"):
+                continue
+            within = [inner for inner in MAY_SEE if (root / inner) in path.parents]
+            if max(within, key=len) != component:
                 continue
             public = "include" in path.relative_to(root).parts
             train = component == "worker" and "program" not in path.parts

@@ -54,7 +54,7 @@ TEST_F(Record, StepsThatAreReportedAgainAreWrittenOnce) {
   ASSERT_TRUE(record->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(record->add(steps(5, 10)).ok());
   ASSERT_TRUE(record->end("completed", "").ok());
-  const auto journal = read_journal(journal_path(folder_, 1));
+  const auto journal = read_journal(journal_path(folder_.path(), 1));
   ASSERT_TRUE(journal.ok()) << journal.error().message;
   ASSERT_EQ(journal->steps.size(), 10U);
   for (std::size_t i = 0; i < 10; ++i) {
@@ -110,8 +110,8 @@ TEST_F(Record, ASuccessorKeepsWhatIsThereAndSealsIt) {
   ASSERT_TRUE(first->add(steps(1, 6)).ok());
   ASSERT_TRUE(first->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(first->flush().ok());
-  append(journal_path(folder_, 1), R"({"type":"step","st)");
-  auto second = RunRecord::succeed(folder_, clock_, 2, {}, plan);
+  append(journal_path(folder_.path(), 1), R"({"type":"step","st)");
+  auto second = RunRecord::succeed(folder_.path(), clock_, 2, {}, plan);
   ASSERT_TRUE(second.ok()) << second.error().message;
   EXPECT_EQ(second->steps(), 6);
   EXPECT_EQ(second->key(), 5U);
@@ -121,7 +121,7 @@ TEST_F(Record, ASuccessorKeepsWhatIsThereAndSealsIt) {
   ASSERT_TRUE(second->add(steps(5, 10)).ok());
   ASSERT_TRUE(second->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(second->end("completed", "").ok());
-  const auto journal = read_lineage(folder_);
+  const auto journal = read_lineage(folder_.path());
   ASSERT_TRUE(journal.ok()) << journal.error().message;
   ASSERT_EQ(journal->steps.size(), 10U);
   EXPECT_EQ(journal->epochs, (std::vector<JournalEpoch>{{1, 5, 36}, {2, 10, 36}}));
@@ -136,7 +136,7 @@ TEST_F(Record, MetricsThatOnlyTheJournalHadAreWrittenWhenTheyAreToldAgain) {
   ASSERT_TRUE(first->add(steps(1, 4)).ok());
   ASSERT_TRUE(first->flush().ok());
   ASSERT_TRUE(first->add(steps(5, 5)).ok());  // an epoch's end, which the journal writes at once
-  auto second = RunRecord::succeed(folder_, clock_, 2, {}, plan);
+  auto second = RunRecord::succeed(folder_.path(), clock_, 2, {}, plan);
   ASSERT_TRUE(second.ok());
   EXPECT_EQ(second->steps(), 5);
   ASSERT_TRUE(second->add(steps(3, 6)).ok());
@@ -150,8 +150,8 @@ TEST_F(Record, AResumedRunGoesOnFromItsCheckpoint) {
   ASSERT_TRUE(first->add(steps(1, 9)).ok());
   ASSERT_TRUE(first->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(first->flush().ok());
-  append(folder_ + "/metrics.jsonl", R"({"step":1)");
-  auto second = RunRecord::succeed(folder_, clock_, 4, 3, plan);
+  append(folder_ / "metrics.jsonl", R"({"step":1)");
+  auto second = RunRecord::succeed(folder_.path(), clock_, 4, 3, plan);
   ASSERT_TRUE(second.ok()) << second.error().message;
   EXPECT_EQ(second->steps(), 3);
   EXPECT_EQ(numbers_in(read("metrics.jsonl")), (std::vector<std::int64_t>{1, 2, 3}));
@@ -159,7 +159,7 @@ TEST_F(Record, AResumedRunGoesOnFromItsCheckpoint) {
   ASSERT_TRUE(second->add(steps(4, 10)).ok());
   ASSERT_TRUE(second->add(EvalMessage{1, 10, 0.5, 0.75, {}}).ok());
   ASSERT_TRUE(second->end("completed", "").ok());
-  const auto journal = read_lineage(folder_);
+  const auto journal = read_lineage(folder_.path());
   ASSERT_TRUE(journal.ok());
   EXPECT_EQ(journal->terms, (std::vector<JournalTerm>{{1, 3}, {4, 10}}));
   EXPECT_EQ(journal->steps.size(), 10U);
@@ -173,18 +173,18 @@ TEST_F(Record, WhoeverIsSlowerToSucceedIsRefused) {
   ASSERT_TRUE(first.ok());
   ASSERT_TRUE(first->add(steps(1, 2)).ok());
   ASSERT_TRUE(first->flush().ok());
-  ASSERT_TRUE(RunRecord::succeed(folder_, clock_, 3, {}, plan).ok());
+  ASSERT_TRUE(RunRecord::succeed(folder_.path(), clock_, 3, {}, plan).ok());
   for (const std::int64_t term : {3, 2, 1}) {
-    const auto late = RunRecord::succeed(folder_, clock_, term, {}, plan);
+    const auto late = RunRecord::succeed(folder_.path(), clock_, term, {}, plan);
     ASSERT_FALSE(late.ok()) << term;
     EXPECT_EQ(late.error().code, ErrorCode::already_exists);
   }
-  const auto beyond = RunRecord::succeed(folder_, clock_, 4, 7, plan);
+  const auto beyond = RunRecord::succeed(folder_.path(), clock_, 4, 7, plan);
   ASSERT_FALSE(beyond.ok());
   EXPECT_EQ(beyond.error().code, ErrorCode::mismatch);
   EXPECT_NE(beyond.error().message.find("end with step 2, so the run cannot go on from step 7"),
             std::string::npos);
-  EXPECT_EQ(newest_term(folder_).value(), 3) << "it left a journal";
+  EXPECT_EQ(newest_term(folder_.path()).value(), 3) << "it left a journal";
 }
 
 GenerationRecord generation(std::int64_t number) {

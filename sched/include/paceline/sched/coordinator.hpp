@@ -215,7 +215,7 @@ struct CoordinatorLimits {
   Duration enter = std::chrono::seconds(90);   ///< from FormGeneration to WorkerEntered, state included
   Duration report = std::chrono::seconds(60);  ///< from LeaveGeneration to WorkerLeft: a pass may be slow
   Duration gather = std::chrono::seconds(3);   ///< joiners that are ready wait so long for others that start
-  Duration stop = std::chrono::seconds(5);     ///< from StopWanted to ending those who are still there
+  Duration stop = std::chrono::seconds(15);    ///< from StopWanted to ending those who are still there
   Duration finish = std::chrono::minutes(10);  ///< from the first WorkerFinished to the last
   Duration exit = std::chrono::seconds(
       30);  ///< from DismissWorker or WorkerFinished to EndWorker, and from that to WorkerLost
