@@ -21,6 +21,7 @@ int complain(const Error& error);
 [[nodiscard]] int resize(const ResizeOptions& options);
 [[nodiscard]] int drain(const DrainOptions& options);
 [[nodiscard]] int stop(const StopOptions& options);
+[[nodiscard]] int join_job(const JoinOptions& options);
 [[nodiscard]] int coordinate(const CoordinatorCommand& command);
 [[nodiscard]] int data_import(const DataImportOptions& options);
 [[nodiscard]] int data_info(const DataInfoOptions& options);

@@ -56,9 +56,9 @@ Result<std::vector<std::string>> places_to_offer(const Place& place, const Team&
 }
 
 /// A name that no agent had before.
-Result<AgentName> name_agent(const Place& place) {
+Result<AgentName> name_agent(std::int64_t index, bool joined) {
   PACELINE_ASSIGN(const std::string random, random_secret());
-  return AgentName{concat("agent ", place.rank, " (", random.substr(0, 8), ")"), place.rank};
+  return AgentName{concat("agent ", index, " (", random.substr(0, 8), ")"), index, joined};
 }
 
 }  // namespace
@@ -97,7 +97,7 @@ Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const J
 Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team, StopSignals& signals,
                  Display& display, std::function<void()> on_first_step) {
   if (request.action == "train") {
-    Result<AgentName> name = name_agent(place);
+    Result<AgentName> name = name_agent(place.rank, false);
     if (!name.ok()) return failed_outcome(name.error());
     return ElasticAgent(request, team, *name, signals, display, std::move(on_first_step)).run();
   }
@@ -122,6 +122,27 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
     spec.log_path = log_path(request, own.rank);
   }
   return Agent(signals, display).run(specs);
+}
+
+Result<Team> make_joining_team(const Place& place, std::int64_t places, const Job& job,
+                               const std::string& host, const std::string& secret) {
+  Team team;
+  PACELINE_ASSIGN(const NodeInventory node, take_inventory());
+  if (places == 0) places = static_cast<std::int64_t>(node.own.cores.size());
+  PACELINE_ASSIGN(team.places, allocate_ranks(node.own, places, job.threads));
+  PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
+  PACELINE_ASSIGN(const std::string own, host.empty() ? listening_host(place) : Result<std::string>(host));
+  PACELINE_ASSIGN(team.listener, listen_on(own, ports));
+  team.slots.assign(static_cast<std::size_t>(places), place.node);
+  team.secret = secret;
+  return team;
+}
+
+Outcome run_joined(const LaunchRequest& request, const Team& team, std::int64_t index, StopSignals& signals,
+                   Display& display) {
+  const Result<AgentName> name = name_agent(index, true);
+  if (!name.ok()) return failed_outcome(name.error());
+  return ElasticAgent(request, team, *name, signals, display).run();
 }
 
 std::string describe_team(const Place& place, const Team& team) {

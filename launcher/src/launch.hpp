@@ -44,6 +44,10 @@ struct Team {
 /// The part of another task of the launch, which has read `rendezvous`.
 [[nodiscard]] Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const Job& job);
 
+/// The part of an agent that joins a running job by hand, with so many places for workers; 0: its cores.
+[[nodiscard]] Result<Team> make_joining_team(const Place& place, std::int64_t places, const Job& job,
+                                             const std::string& host, const std::string& secret);
+
 /// The address for others to reach this process at: of one host 127.0.0.1.
 [[nodiscard]] Result<std::string> listening_host(const Place& place);
 
@@ -52,6 +56,10 @@ struct Team {
 [[nodiscard]] Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team,
                                StopSignals& signals, Display& display,
                                std::function<void()> on_first_step = {});
+
+/// The same of an agent that has joined a training; `index` is beyond those of the launch.
+[[nodiscard]] Outcome run_joined(const LaunchRequest& request, const Team& team, std::int64_t index,
+                                 StopSignals& signals, Display& display);
 
 /// "2 ranks with 1 thread each on node vm".
 [[nodiscard]] std::string describe_team(const Place& place, const Team& team);

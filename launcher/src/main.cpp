@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
                                [](const ResizeOptions& options) { return resize(options); },
                                [](const DrainOptions& options) { return drain(options); },
                                [](const StopOptions& options) { return stop(options); },
+                               [](const JoinOptions& options) { return join_job(options); },
                                [](const CoordinatorCommand& options) { return coordinate(options); },
                                [](const DataImportOptions& options) { return data_import(options); },
                                [](const DataInfoOptions& options) { return data_info(options); },

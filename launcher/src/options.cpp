@@ -19,6 +19,7 @@ struct Parsed {
   ResizeOptions resize;
   DrainOptions drain;
   StopOptions stop;
+  JoinOptions join;
   CoordinatorCommand coordinator;
   DataCommands data;
 };
@@ -74,6 +75,11 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   drain->add_option("NODE", parsed.drain.node, "the node, as `paceline status` names it")->required();
   CLI::App* stop = app.add_subcommand("stop", "Let a running job stop after the step in progress");
   stop->add_option("RUN", parsed.stop.run_dir, "the run directory")->required();
+  CLI::App* join =
+      app.add_subcommand("join", "Let this node take part in a running job, until the job or this ends");
+  join->add_option("RUN", parsed.join.run_dir, "the run directory")->required();
+  join->add_option("--places", parsed.join.places, "workers that it may start (default: the cores)")
+      ->check(CLI::Range(1, 4096));
   CLI::App* coordinator = app.add_subcommand("coordinator", "")->group("");
   coordinator->add_option("RUN", parsed.coordinator.run_dir)->required();
   coordinator->add_option("--after", parsed.coordinator.after)->required();
@@ -125,6 +131,7 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("resize")) return Command(std::move(parsed.resize));
   if (app.got_subcommand("drain")) return Command(std::move(parsed.drain));
   if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
+  if (app.got_subcommand("join")) return Command(std::move(parsed.join));
   if (app.got_subcommand("coordinator")) return Command(std::move(parsed.coordinator));
   return chosen_data_command(*app.get_subcommand("data"), std::move(parsed.data));
 }

@@ -53,6 +53,11 @@ struct DrainOptions {
   std::string node;
 };
 
+struct JoinOptions {
+  std::string run_dir;
+  std::int64_t places = 0;  ///< 0: the cores
+};
+
 struct StopOptions {
   std::string run_dir;
 };
@@ -102,9 +107,10 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                             ResizeOptions, DrainOptions, StopOptions, CoordinatorCommand, DataImportOptions,
-                             DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+using Command =
+    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
+                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, CoordinatorCommand, DataImportOptions,
+                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

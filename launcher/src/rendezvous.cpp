@@ -69,14 +69,10 @@ Status PublishedRendezvous::publish(const Rendezvous& rendezvous) {
   made_folder_ =
       std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error) || made_folder_;
   if (error) return Error{ErrorCode::io, concat("cannot make the folder of ", path_, ": ", error.message())};
-  const Json json = {{"error", rendezvous.error},
-                     {"exit_code", rendezvous.exit_code},
-                     {"action", rendezvous.action},
-                     {"run_dir", rendezvous.run_dir},
-                     {"node", rendezvous.node},
-                     {"host", rendezvous.host},
-                     {"port", rendezvous.port},
-                     {"secret", rendezvous.secret}};
+  const Json json = {{"error", rendezvous.error},   {"exit_code", rendezvous.exit_code},
+                     {"action", rendezvous.action}, {"run_dir", rendezvous.run_dir},
+                     {"node", rendezvous.node},     {"host", rendezvous.host},
+                     {"port", rendezvous.port},     {"secret", rendezvous.secret}};
   return write_file_atomically(path_, json.dump(2, ' ', false, Json::error_handler_t::replace), 0600);
 }
 

@@ -174,7 +174,7 @@ TEST(Drain, OfAllGoesInTwoSteps) {
   script.ready({3, 4});
   EXPECT_EQ(members(script.recorded()), Workers({1, 3}));  // somebody must give the state
   script.written();
-  script.on(WorkerEntered{1, 2}).on(WorkerEntered{3, 2}).lost(2);
+  script.on(WorkerEntered{1, 2}).on(WorkerEntered{3, 2});
   EXPECT_EQ(members(script.recorded()), Workers({3, 4}));
 }
 

@@ -18,6 +18,7 @@ namespace paceline {
 struct AgentName {
   std::string name;        ///< no other agent has or had it
   std::int64_t index = 0;  ///< among the agents of the launch
+  bool joined = false;     ///< it came later, by hand, and may go again
 };
 
 /// An agent's way to whichever coordinator is in charge: finds it through the run directory, opens the stream

@@ -195,6 +195,7 @@ void CoordinatorProcess::heard(control::StreamId stream, const control::FromAgen
     case control::FromAgent::kSaid: return said(name, message.said());
     case control::FromAgent::kGone: return gone(name, message.gone());
     case control::FromAgent::kStop: return feed(StopWanted{});
+    case control::FromAgent::kLeave: return let_go(name);
     case control::FromAgent::kRegister:
     case control::FromAgent::WHAT_NOT_SET: break;
   }
@@ -237,6 +238,8 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   if (again) return;
   if (!known_workers) take_reports(self.agent(), self);
   if (self.stop()) feed(StopWanted{});
+  if (self.leave()) feed(DrainWanted{roster_.workers_of_agent(self.agent()), roster_.room()});
+  release(self.agent());
   room_changed();
 }
 
@@ -274,6 +277,23 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
     if (keeper_) keeper_->on_lost(id);
     feed(WorkerLost{id, concat("is lost with its agent on node ", node, ", which ", why)});
   }
+}
+
+/// An agent is to go: its workers are replaced elsewhere, or done without.
+void CoordinatorProcess::let_go(const std::string& name) {
+  roster_.find(name)->leaves = true;
+  notice(true, concat(name, " is to go: ", roster_.workers_of_agent(name).size(),
+                      " workers leave at the next change of ranks"));
+  feed(DrainWanted{roster_.workers_of_agent(name), roster_.room()});
+  release(name);
+}
+
+void CoordinatorProcess::release(const std::string& name) {
+  Roster::Agent* const agent = roster_.find(name);
+  if (agent == nullptr || !agent->leaves || !roster_.workers_of_agent(name).empty()) return;
+  control::ToAgent message;
+  message.mutable_released();
+  send(*agent, std::move(message));
 }
 
 void CoordinatorProcess::beat() {
@@ -490,6 +510,7 @@ void CoordinatorProcess::gone(const std::string& agent, const control::WorkerGon
   workers_.erase(id);
   if (keeper_) keeper_->on_lost(id);
   feed(WorkerLost{id, how});
+  release(agent);
 }
 
 void CoordinatorProcess::end_with(WorkerId id, const std::string& why) {

@@ -56,6 +56,8 @@ class CoordinatorProcess {
   void drop_agent(const std::string& name, const std::string& why);
   void beat();
   void room_changed();
+  void let_go(const std::string& agent);
+  void release(const std::string& agent);
   void begin_when_all_are_there();
   void take_reports(const std::string& agent, const control::Register& message);
   [[nodiscard]] FoundWorker found_worker(const std::string& agent, const control::WorkerReport& report);

@@ -43,7 +43,8 @@ ElasticAgent::ElasticAgent(const LaunchRequest& request, const Team& team, const
       signals_(signals),
       display_(display),
       on_first_step_(std::move(on_first_step)),
-      link_(request.run_dir, name, request.first_term, [this] { return introduce(); }) {
+      link_(request.run_dir, name, request.first_term, [this] { return introduce(); }),
+      may_leave_(name.joined) {
 }
 
 ElasticAgent::~ElasticAgent() {
@@ -102,10 +103,14 @@ void ElasticAgent::obey_signals() {
       return;
     }
     outcome_.stop_signal = signal;
-    display_.warning(concat("stopping after the step in progress (", ::sigdescr_np(signal),
-                            "); once more kills the ranks at once"));
+    display_.warning(concat(may_leave_ ? "leaving the job at its next change of ranks ("
+                                       : "stopping after the step in progress (",
+                            ::sigdescr_np(signal), "); once more kills the ranks at once"));
     control::FromAgent message;
-    message.mutable_stop();
+    if (may_leave_)
+      message.mutable_leave();
+    else
+      message.mutable_stop();
     link_.say(std::move(message));
   }
 }
@@ -114,9 +119,9 @@ void ElasticAgent::end_loiterers() {
   for (auto& [id, worker] : workers_) {
     if (!worker.closed_at || clock_.now() < *worker.closed_at + leave_limit) continue;
     worker.closed_at.reset();
-    display_.warning(concat(name_of(id, worker), worker.last.empty()
-                                                     ? " closed its socket but did not exit, and was killed"
-                                                     : " had finished but did not exit, and was killed"));
+    display_.warning(concat(name_of(worker), worker.last.empty()
+                                                 ? " closed its socket but did not exit, and was killed"
+                                                 : " had finished but did not exit, and was killed"));
     worker.process.kill();
   }
 }
@@ -144,7 +149,8 @@ control::Register ElasticAgent::introduce() const {
   self.set_host(team_.listener->host);
   self.set_port(team_.listener->port);
   for (const std::string& node : team_.slots) self.add_slots(node);
-  self.set_stop(outcome_.stop_signal != 0);
+  self.set_stop(outcome_.stop_signal != 0 && !may_leave_);
+  self.set_leave(outcome_.stop_signal != 0 && may_leave_);
   for (const auto& [id, worker] : workers_) *self.add_workers() = report_of(id, worker);
   for (const control::WorkerReport& report : finished_) *self.add_workers() = report;
   return self;
@@ -197,6 +203,10 @@ void ElasticAgent::obey(const control::ToAgent& message) {
       }
       return;
     case control::ToAgent::kEnded: return finish(message.ended());
+    case control::ToAgent::kReleased:
+      outcome_.status = "completed";
+      ended_ = true;
+      return;
     case control::ToAgent::kHeartbeat:
     case control::ToAgent::WHAT_NOT_SET: return;
   }
@@ -235,7 +245,7 @@ Result<ElasticAgent::Worker> ElasticAgent::start_worker(std::int64_t id, std::si
   // All share it: whoever is rank 0 accepts the others there.
   spec.listener_fd = team_.listener->fd.get();
   PACELINE_ASSIGN(WorkerProcess process, WorkerProcess::start(spec, signals_.mask_before()));
-  return Worker{.slot = slot, .process = std::move(process), .start = std::move(spec.start)};
+  return Worker{.slot = slot, .rank = id, .process = std::move(process), .start = std::move(spec.start)};
 }
 
 void ElasticAgent::tell(const control::TellWorker& order) {
@@ -249,6 +259,7 @@ void ElasticAgent::tell(const control::TellWorker& order) {
     // A successor may say again what its predecessor had said.
     if (form->generation <= worker.told_generation) return;
     worker.told_generation = worker.told_since = form->generation;
+    if (form->rank >= 0) worker.rank = form->rank;
   }
   worker.told_stop = worker.told_stop || std::holds_alternative<StopMessage>(*message);
   worker.dismissed = worker.dismissed || std::holds_alternative<DismissMessage>(*message);
@@ -269,7 +280,7 @@ void ElasticAgent::end_with(std::int64_t id, const std::string& why) {
 }
 
 void ElasticAgent::distrust(std::int64_t id, const std::string& why) {
-  display_.warning(concat(name_of(id, workers_.at(id)), " ", why, "; it is killed"));
+  display_.warning(concat(name_of(workers_.at(id)), " ", why, "; it is killed"));
   end_with(id, why);
 }
 
@@ -386,8 +397,8 @@ void ElasticAgent::reap(std::int64_t id) {
   link_.say(std::move(message));
 }
 
-std::string ElasticAgent::name_of(std::int64_t id, const Worker& worker) const {
-  return concat("worker ", id, " on node ", team_.slots[worker.slot % team_.slots.size()], " (pid ",
+std::string ElasticAgent::name_of(const Worker& worker) const {
+  return concat("rank ", worker.rank, " on node ", team_.slots[worker.slot % team_.slots.size()], " (pid ",
                 worker.process.pid(), ")");
 }
 

@@ -33,6 +33,7 @@ class ElasticAgent {
  private:
   struct Worker {
     std::size_t slot = 0;
+    std::int64_t rank = 0;  ///< for people: its last; before its first the worker's number
     WorkerProcess process;
     StartMessage start;
     bool greeted = false;
@@ -68,7 +69,7 @@ class ElasticAgent {
   void handle(std::int64_t id, const WorkerMessage& message);
   void reap(std::int64_t id);
   void forget_all_workers();
-  [[nodiscard]] std::string name_of(std::int64_t id, const Worker& worker) const;
+  [[nodiscard]] std::string name_of(const Worker& worker) const;
 
   const LaunchRequest& request_;
   const Team& team_;
@@ -77,6 +78,7 @@ class ElasticAgent {
   std::function<void()> on_first_step_;
   SteadyClock clock_;
   CoordinatorLink link_;
+  bool may_leave_;  // told to stop, it goes, and the job goes on
   std::map<std::int64_t, Worker> workers_;
   std::vector<control::WorkerReport> finished_;  // of workers that are gone: another coordinator must know
   std::string consumed_key_;

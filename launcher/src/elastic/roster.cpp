@@ -17,7 +17,8 @@ Roster::Agent& Roster::add(const control::Register& message, std::int64_t term, 
                                       .session_number = message.session(),
                                       .session = Session(term),
                                       .stream = {},
-                                      .heard_at = now})
+                                      .heard_at = now,
+                                      .leaves = message.leave()})
       .first->second;
 }
 
@@ -59,6 +60,7 @@ std::optional<WorkerPlace> Roster::choose() const {
   std::optional<WorkerPlace> best;
   std::tuple<bool, std::int64_t, std::int64_t> best_rank;
   for (const auto& [name, agent] : agents_) {
+    if (agent.leaves) continue;
     for (std::int64_t slot = 0; slot < std::ssize(agent.slots); ++slot) {
       if (closed_.contains(agent.slots[static_cast<std::size_t>(slot)]) || taken.contains({name, slot}))
         continue;
@@ -130,7 +132,9 @@ bool Roster::close_node(const std::string& node) {
 std::int64_t Roster::room() const {
   std::int64_t slots = 0;
   for (const auto& [name, agent] : agents_)
-    slots += std::ranges::count_if(agent.slots, [this](const auto& node) { return !closed_.contains(node); });
+    if (!agent.leaves)
+      slots +=
+          std::ranges::count_if(agent.slots, [this](const auto& node) { return !closed_.contains(node); });
   return slots;
 }
 

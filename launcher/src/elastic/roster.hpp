@@ -33,6 +33,7 @@ class Roster {
     Session session;
     std::optional<control::StreamId> stream;  ///< nothing: broken
     Instant heard_at{};
+    bool leaves = false;  ///< no more workers are started there
   };
 
   /// A new agent, or one that begins anew.
