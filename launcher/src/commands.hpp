@@ -6,6 +6,8 @@ namespace paceline {
 
 /// What the program returns to its caller. After a signal it is 128 plus the signal's number.
 enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2 };
+/// Of a coordinator that was to succeed another, in a job that has ended.
+inline constexpr int exit_job_has_ended = 3;
 
 /// 2 for what the user asked wrongly, 1 for what went wrong.
 [[nodiscard]] int exit_code_of(const Error& error);

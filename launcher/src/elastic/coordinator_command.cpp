@@ -23,7 +23,8 @@ int coordinate(const CoordinatorCommand& command) {
     std::fprintf(stderr, "paceline: %s\n", ended.error().message.c_str());
     return exit_done;
   }
-  return complain(ended.error());
+  const int code = complain(ended.error());
+  return ended.error().code == ErrorCode::aborted ? exit_job_has_ended : code;
 }
 
 }  // namespace paceline

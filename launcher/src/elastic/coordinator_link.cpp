@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "commands.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
@@ -38,7 +39,8 @@ std::string last_line(const std::string& path) {
   std::string last;
   for (const std::string& line : split(*text, '\n'))
     if (!line.empty()) last = line;
-  return last;
+  constexpr std::string_view name = "paceline: ";
+  return last.starts_with(name) ? last.substr(name.size()) : last;
 }
 
 }  // namespace
@@ -210,10 +212,12 @@ Status CoordinatorLink::reap_child() {
     return {};
   }
   child_ = -1;
-  start_after_ = clock_.now();
-  const bool took_term = session_ && session_->term() > child_after_;
-  if (took_term || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return {};
   start_after_ = clock_.now() + start_again;
+  const bool took_term = session_ && session_->term() > child_after_;
+  if (took_term) start_after_ = clock_.now();
+  if (took_term || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return {};
+  if (WIFEXITED(status) && WEXITSTATUS(status) == exit_job_has_ended)
+    return Error{ErrorCode::aborted, last_line(log_of(run_dir_, child_after_ + 1))};
   problem_ = concat("the coordinator ended: ", last_line(log_of(run_dir_, child_after_ + 1)));
   if (++failures_ < most_failures && session_) return {};
   return Error{ErrorCode::io, problem_};

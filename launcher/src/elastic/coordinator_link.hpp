@@ -39,7 +39,8 @@ class CoordinatorLink {
   [[nodiscard]] int fd() const noexcept { return client_ ? client_->fd() : -1; }
   /// Does what is due, and gives what came. Call after each poll, and at least ten times a second. Of a
   /// `registered` that says not to be `again`, the coordinator had given this agent up: its workers are no
-  /// part of the job any more. An error: nobody is in charge, and nobody can be.
+  /// part of the job any more. An error: nobody is in charge, and nobody can be; aborted, because the job has
+  /// ended, as its journal says.
   [[nodiscard]] Result<std::vector<control::ToAgent>> attend();
   /// Kept until it is received.
   void say(control::FromAgent message);

@@ -24,8 +24,10 @@ constexpr Duration beat_interval = std::chrono::milliseconds(200);
 constexpr Duration acknowledge_interval = std::chrono::milliseconds(500);
 // From an agent's last message to giving it and its workers up. It beats ten times a second.
 constexpr Duration agent_silence = std::chrono::seconds(5);
-// How long the agents of the launch are waited for.
+// How long the agents of the launch are waited for, when it begins and when they need only look for a
+// successor.
 constexpr Duration gather_limit = std::chrono::seconds(60);
+constexpr Duration gather_again_limit = std::chrono::seconds(5);
 // Without any agent for so long there is no job any more.
 constexpr Duration alone_limit = std::chrono::seconds(30);
 constexpr Duration look_interval = std::chrono::seconds(1);
@@ -59,7 +61,7 @@ Result<JournalKey> journal_key(const std::string& run_dir, const RunPosition& po
   if (journal.ok()) {
     const bool begun = journal->header.term >= position.term;
     if (begun && journal->end)
-      return Error{ErrorCode::already_exists, concat("the job has ended: ", journal->end->status)};
+      return Error{ErrorCode::aborted, concat("the job has ended: ", journal->end->status)};
     return JournalKey{journal->header.key, begun};
   }
   PACELINE_ASSIGN(const JournalHeader header, new_journal_header(job, run_dir, dataset));
@@ -312,13 +314,14 @@ void CoordinatorProcess::room_changed() {
 void CoordinatorProcess::begin_when_all_are_there() {
   if (coordinator_ || ended_) return;
   const bool all = std::ssize(roster_.agents()) >= facts_.agents;
-  if (!all && (roster_.agents().empty() || clock_.now() - began_at_ < gather_limit)) return;
+  const Duration limit = options_.succeeds ? gather_again_limit : gather_limit;
+  if (!all && (roster_.agents().empty() || clock_.now() - began_at_ < limit)) return;
   if (const Status begun = begin(); !begun.ok()) fail(begun.error().message);
 }
 
 Status CoordinatorProcess::begin() {
   PACELINE_TRY(open_record());
-  for (const std::string& node : facts_.closed) std::ignore = roster_.close_node(node);
+  for (const std::string& node : facts_.closed) roster_.close_node(node);
   if (options_.succeeds) {
     PACELINE_TRY(succeed());
   } else {

@@ -85,9 +85,10 @@ control::Answer CoordinatorProcess::resize(std::int64_t ranks) {
 }
 
 control::Answer CoordinatorProcess::drain(const std::string& node) {
-  if (!roster_.close_node(node))
+  if (!roster_.has_node(node))
     return refusal(
         concat("the job has nothing on a node ", shown(node), "; its nodes are ", roster_.node_names()));
+  roster_.close_node(node);
   facts_.closed.push_back(node);
   if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
   const std::vector<WorkerId> workers = roster_.workers_on_node(node);

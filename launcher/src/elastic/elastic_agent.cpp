@@ -9,6 +9,7 @@
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/version.hpp"
+#include "paceline/job/journal.hpp"
 #include "summary.hpp"
 
 namespace paceline {
@@ -67,14 +68,31 @@ Outcome ElasticAgent::run() {
     if (ended_) break;
     Result<std::vector<control::ToAgent>> orders = link_.attend();
     if (!orders.ok()) {
-      outcome_.status = "failed";
-      outcome_.failure = FailureReport{.sentence = orders.error().message};
+      end_without_coordinator(orders.error());
       break;
     }
     for (const control::ToAgent& order : *orders)
       if (!ended_) obey(order);
   }
   return outcome_;
+}
+
+void ElasticAgent::end_without_coordinator(const Error& why) {
+  outcome_.status = "failed";
+  outcome_.failure = FailureReport{.sentence = why.message};
+  if (why.code != ErrorCode::aborted) return;
+  // Its coordinator was lost between writing down how the job ended, and saying so.
+  const Result<Journal> journal = read_lineage(request_.run_dir);
+  if (!journal.ok() || !journal->end) return;
+  outcome_.status = journal->end->status;
+  if (outcome_.status == "failed")
+    outcome_.failure->sentence = journal->end->error;
+  else
+    outcome_.failure.reset();
+  for (const control::WorkerReport& report : finished_)
+    for (const control::WorkerSaid& said : report.said())
+      if (const auto finished = decoded<FinishedMessage>(said.message()); finished && !outcome_.finished)
+        outcome_.finished = finished;
 }
 
 void ElasticAgent::poll_once() {

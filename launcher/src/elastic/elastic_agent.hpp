@@ -61,6 +61,7 @@ class ElasticAgent {
   void distrust(std::int64_t id, const std::string& why);
   void acknowledge(std::int64_t step);
   void finish(const control::JobEnded& ended);
+  void end_without_coordinator(const Error& why);
   [[nodiscard]] Result<Worker> start_worker(std::int64_t id, std::size_t slot);
   [[nodiscard]] control::Register introduce() const;
   [[nodiscard]] control::WorkerReport report_of(std::int64_t id, const Worker& worker) const;

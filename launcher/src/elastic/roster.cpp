@@ -121,12 +121,14 @@ std::vector<WorkerId> Roster::workers_on_node(const std::string& node) const {
   return ids;
 }
 
-bool Roster::close_node(const std::string& node) {
-  const bool known = std::ranges::any_of(agents_, [&node](const auto& each) {
+bool Roster::has_node(const std::string& node) const {
+  return std::ranges::any_of(agents_, [&node](const auto& each) {
     return std::ranges::find(each.second.slots, node) != each.second.slots.end();
   });
-  if (known) closed_.insert(node);
-  return known;
+}
+
+void Roster::close_node(const std::string& node) {
+  closed_.insert(node);
 }
 
 std::int64_t Roster::room() const {

@@ -60,8 +60,10 @@ class Roster {
   [[nodiscard]] std::vector<WorkerId> workers_of_agent(const std::string& name) const;
   [[nodiscard]] std::vector<WorkerId> workers_on_node(const std::string& node) const;
 
-  /// No more workers are started on that node. False: no agent has a slot there.
-  bool close_node(const std::string& node);
+  /// Whether an agent has a slot there.
+  [[nodiscard]] bool has_node(const std::string& node) const;
+  /// No more workers are started there, by agents that come later neither.
+  void close_node(const std::string& node);
   /// Slots that are not closed.
   [[nodiscard]] std::int64_t room() const;
   /// The names of all nodes, once each, for messages.
