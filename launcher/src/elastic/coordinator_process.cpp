@@ -132,6 +132,7 @@ Status CoordinatorProcess::loop() {
     beat();
     acknowledge_steps();
     look_for_newer();
+    note_attending();
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
   }
@@ -227,6 +228,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   if (!again) {
     if (agent != nullptr) drop_agent(self.agent(), "began anew");
     agent = &roster_.add(self, options_.term, clock_.now());
+    attending_changed_ = true;
     log(LogLevel::info, concat("agent ", self.agent(), " registered with ", agent->slots.size(), " slots"));
   }
   agent->stream = stream;
@@ -271,6 +273,7 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
   const std::vector<WorkerId> lost = roster_.workers_of_agent(name);
   if (agent->stream) server_->close(*agent->stream);
   roster_.remove(name);
+  attending_changed_ = true;
   room_changed();
   if (!ended_) notice(true, concat("the agent on node ", node, " ", why, ": its workers count as lost"));
   for (const WorkerId id : lost) {
@@ -311,9 +314,26 @@ void CoordinatorProcess::room_changed() {
   feed(RoomChanged{roster_.room()});
 }
 
+/// Those of the launch; and where it succeeds another, those that attended to that.
+bool CoordinatorProcess::are_all_there() {
+  if (!options_.succeeds || facts_.attending.empty()) return std::ssize(roster_.agents()) >= facts_.agents;
+  return std::ranges::all_of(facts_.attending,
+                             [this](const std::string& name) { return roster_.find(name) != nullptr; });
+}
+
+/// For a successor.
+void CoordinatorProcess::note_attending() {
+  if (!coordinator_ || ended_ || !std::exchange(attending_changed_, false)) return;
+  facts_.attending.clear();
+  for (const auto& [name, agent] : roster_.agents()) facts_.attending.push_back(name);
+  // Without it a successor only waits for less, or for nobody.
+  if (const Status noted = write_launch_facts(options_.run_dir, facts_); !noted.ok())
+    log(LogLevel::warning, noted.error().message);
+}
+
 void CoordinatorProcess::begin_when_all_are_there() {
   if (coordinator_ || ended_) return;
-  const bool all = std::ssize(roster_.agents()) >= facts_.agents;
+  const bool all = are_all_there();
   const Duration limit = options_.succeeds ? gather_again_limit : gather_limit;
   if (!all && (roster_.agents().empty() || clock_.now() - began_at_ < limit)) return;
   if (const Status begun = begin(); !begun.ok()) fail(begun.error().message);

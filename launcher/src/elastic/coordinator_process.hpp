@@ -59,6 +59,8 @@ class CoordinatorProcess {
   void let_go(const std::string& agent);
   void release(const std::string& agent);
   void begin_when_all_are_there();
+  [[nodiscard]] bool are_all_there();
+  void note_attending();
   void take_reports(const std::string& agent, const control::Register& message);
   [[nodiscard]] FoundWorker found_worker(const std::string& agent, const control::WorkerReport& report);
   [[nodiscard]] Status begin();
@@ -129,6 +131,7 @@ class CoordinatorProcess {
   std::map<WorkerId, Worker> workers_;
   std::vector<CoordinatorEvent> events_;  // that wait: for the effects in hand, or for the coordinator
   bool ended_ = false, fenced_ = false;
+  bool attending_changed_ = false;
   Instant began_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
   std::int64_t acknowledged_ = 0;
   std::optional<std::int64_t> finished_rank_;  // whose figures the outcome has

@@ -24,6 +24,7 @@ Status write_launch_facts(const std::string& run_dir, const LaunchFacts& facts) 
                      {"host", facts.host},
                      {"ports", {facts.ports.first, facts.ports.last}},
                      {"closed", facts.closed},
+                     {"attending", facts.attending},
                      {"first_term", facts.position.term},
                      {"base_step", facts.position.base_step},
                      {"checkpoint", facts.position.checkpoint},
@@ -45,6 +46,7 @@ Result<LaunchFacts> read_launch_facts(const std::string& run_dir) {
     facts.ports.first = json.at("ports").at(0).get<std::uint16_t>();
     facts.ports.last = json.at("ports").at(1).get<std::uint16_t>();
     facts.closed = json.at("closed").get<std::vector<std::string>>();
+    facts.attending = json.at("attending").get<std::vector<std::string>>();
     facts.position.term = json.at("first_term").get<std::int64_t>();
     facts.position.base_step = json.at("base_step").get<std::int64_t>();
     facts.position.checkpoint = json.at("checkpoint").get<std::string>();

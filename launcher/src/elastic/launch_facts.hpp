@@ -26,7 +26,8 @@ struct LaunchFacts {
   std::int64_t max_ranks = 1;
   std::string host;  ///< where coordinators listen; empty: the address at which other machines reach it
   PortRange ports;
-  std::vector<std::string> closed;  ///< nodes that the job is to leave
+  std::vector<std::string> closed;     ///< nodes that the job is to leave
+  std::vector<std::string> attending;  ///< agents, by name, whom a successor waits for
   RunPosition position;
   friend bool operator==(const LaunchFacts&, const LaunchFacts&) = default;
 };
