@@ -33,16 +33,17 @@ Status remove_folder(const std::string& run_dir, const CheckpointFolder& folder)
   return system_error(concat("cannot rename ", shown(from.string()), " to ", shown(aside.string())));
 }
 
-/// Published, of the same term, and of this step or a later one.
+/// Published, of this step or a later one, and of no earlier term.
 bool supersedes(const CheckpointFolder& folder, const CheckpointId& attempt) {
-  return folder.kind == CheckpointFolder::Kind::published && folder.id.term == attempt.term &&
+  return folder.kind == CheckpointFolder::Kind::published && folder.id.term >= attempt.term &&
          folder.id.step >= attempt.step;
 }
 
-bool is_abandoned(const CheckpointFolder& attempt, const std::vector<CheckpointFolder>& folders) {
+bool is_abandoned(const CheckpointFolder& attempt, const std::vector<CheckpointFolder>& folders,
+                  std::int64_t generation) {
   return std::ranges::any_of(folders, [&](const CheckpointFolder& other) {
     const bool newer_term = other.kind != CheckpointFolder::Kind::removed && other.id.term > attempt.id.term;
-    return newer_term || supersedes(other, attempt.id);
+    return (newer_term && attempt.id.generation != generation) || supersedes(other, attempt.id);
   });
 }
 
@@ -52,7 +53,7 @@ Status abandon_checkpoint(const std::string& run_dir, const CheckpointId& id) {
   return remove_folder(run_dir, {CheckpointFolder::Kind::unfinished, unfinished_name(id), id});
 }
 
-Status keep_checkpoints(const std::string& run_dir, std::int64_t newest) {
+Status keep_checkpoints(const std::string& run_dir, std::int64_t newest, std::int64_t generation) {
   if (newest < 1)
     return Error{ErrorCode::invalid_argument,
                  concat("at least 1 checkpoint is kept, and ", newest, " were asked for")};
@@ -63,7 +64,8 @@ Status keep_checkpoints(const std::string& run_dir, std::int64_t newest) {
   std::vector<CheckpointFolder> doomed;
   for (const CheckpointFolder& folder : folders) {
     const bool unfinished = folder.kind == CheckpointFolder::Kind::unfinished;
-    if (folder.kind == CheckpointFolder::Kind::removed || (unfinished && is_abandoned(folder, folders)))
+    if (folder.kind == CheckpointFolder::Kind::removed ||
+        (unfinished && is_abandoned(folder, folders, generation)))
       doomed.push_back(folder);
   }
   std::int64_t whole = 0;

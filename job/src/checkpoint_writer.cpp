@@ -145,10 +145,14 @@ Result<CheckpointPart> write_checkpoint_part(const std::string& run_dir, const C
   return std::move(written).error();
 }
 
-Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& manifest) {
+Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& manifest,
+                          const CheckpointId& attempt) {
+  PACELINE_ASSERT(attempt.step == manifest.id.step && attempt.term <= manifest.id.term &&
+                      attempt.generation == manifest.id.generation,
+                  "a checkpoint is what an attempt of this step and generation has written");
   PACELINE_ASSIGN(const std::string text, render_checkpoint_manifest(manifest));
   const std::string all = checkpoints_folder(run_dir);
-  const std::string unfinished = concat(all, "/", unfinished_name(manifest.id));
+  const std::string unfinished = concat(all, "/", unfinished_name(attempt));
   const std::string final_folder = concat(all, "/", published_name(manifest.id));
   PACELINE_TRY(check_in_charge(run_dir, manifest.id));
   struct stat there {};
@@ -167,6 +171,10 @@ Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& 
   PACELINE_TRY(given_up_or(take_final_name(unfinished, final_folder)));
   PACELINE_TRY(sync_folder(all));
   return sync_folder(run_dir);
+}
+
+Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& manifest) {
+  return publish_checkpoint(run_dir, manifest, manifest.id);
 }
 
 }  // namespace paceline

@@ -121,6 +121,7 @@ void CheckpointKeeper::give_up(const std::string& why) {
 
 CheckpointManifest CheckpointKeeper::manifest() const {
   CheckpointManifest manifest{attempt_->id, fingerprint_, scalars_, attempt_->layout, {}};
+  manifest.id.term = record_.term();  // the journal's, with which a run is resumed
   for (const auto& [rank, part] : attempt_->parts) manifest.parts.push_back(part);
   return manifest;
 }
@@ -135,7 +136,7 @@ Status CheckpointKeeper::publish() {
     give_up(concat("its ranks have reported steps only up to ", record_.steps()));
     return {};
   }
-  const Status published = publish_checkpoint(run_dir_, complete);
+  const Status published = publish_checkpoint(run_dir_, complete, attempt_->id);
   if (!published.ok() && published.error().code == ErrorCode::mismatch) return published;
   if (!published.ok()) {
     // Of the same step and term: what ranks of another generation wrote is the same state.
@@ -146,7 +147,8 @@ Status CheckpointKeeper::publish() {
   attempt_.reset();
   PACELINE_TRY(record_.add(JournalCheckpoint{
       id.step, id.generation, static_cast<std::int64_t>(complete.parts.size()), state_bytes(complete)}));
-  const Status kept = keep_checkpoints(run_dir_, keep_);
+  const Status kept =
+      keep_checkpoints(run_dir_, keep_, generations_.empty() ? 0 : generations_.rbegin()->first);
   if (!kept.ok()) warn_(concat("old checkpoints are not removed: ", kept.error().message));
   return {};
 }

@@ -1,5 +1,6 @@
 // Commands that ask a running job's coordinator for something.
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
@@ -17,7 +18,8 @@ using Json = nlohmann::json;
 Status check_run_directory(const std::string& run_dir) {
   const Result<std::string> job = read_file(run_dir + "/job.json");
   if (job.ok()) return {};
-  if (job.error().code != ErrorCode::not_found) return job.error();
+  std::error_code ignored;  // "no": whatever keeps it from being looked at
+  if (std::filesystem::exists(run_dir + "/job.json", ignored)) return job.error();
   return Error{ErrorCode::not_found, concat(shown(run_dir), " is no run directory: it has no job.json")};
 }
 

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "data_options.hpp"
+#include "job_size.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline {
@@ -69,7 +70,9 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   status->add_flag("--json", parsed.status.json, "as JSON");
   CLI::App* resize = app.add_subcommand("resize", "Give a running job another number of ranks");
   resize->add_option("RUN", parsed.resize.run_dir, "the run directory")->required();
-  resize->add_option("N", parsed.resize.ranks, "the number of ranks")->required()->check(CLI::PositiveNumber);
+  resize->add_option("N", parsed.resize.ranks, "the number of ranks")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, most_ranks));
   CLI::App* drain = app.add_subcommand("drain", "Let a running job leave a node");
   drain->add_option("RUN", parsed.drain.run_dir, "the run directory")->required();
   drain->add_option("NODE", parsed.drain.node, "the node, as `paceline status` names it")->required();

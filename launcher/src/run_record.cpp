@@ -107,7 +107,7 @@ Result<RunRecord> RunRecord::begin(const std::string& run_dir, const Clock& cloc
                  concat("cannot make the folder ", run_dir, "/", journal_folder, ": ", error.message())};
   PACELINE_ASSIGN(JournalWriter journal,
                   JournalWriter::create(journal_path(run_dir, header.term), clock, header));
-  RunRecord record(std::move(journal), header.key, plan);
+  RunRecord record(std::move(journal), header, plan);
   record.metrics_path_ = concat(run_dir, "/metrics.jsonl");
   PACELINE_ASSIGN(Metrics metrics,
                   begin_metrics(record.metrics_path_, header.follows ? header.follows->base_step : 0));

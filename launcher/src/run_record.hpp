@@ -46,12 +46,14 @@ class RunRecord {
   [[nodiscard]] Status sync();
   /// Steps that are written down, those of earlier terms included.
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Of the coordinator that writes it.
+  [[nodiscard]] std::int64_t term() const noexcept { return term_; }
   /// Of the run's consumed hashes; the same in all terms.
   [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
 
  private:
-  RunRecord(JournalWriter journal, std::uint64_t key, const StepPlan& plan)
-      : journal_(std::move(journal)), plan_(plan), key_(key) {}
+  RunRecord(JournalWriter journal, const JournalHeader& header, const StepPlan& plan)
+      : journal_(std::move(journal)), plan_(plan), term_(header.term), key_(header.key) {}
   [[nodiscard]] static Result<RunRecord> begin(const std::string& run_dir, const Clock& clock,
                                                const JournalHeader& header, const StepPlan& plan);
   void go_on_from(const Journal& history, std::int64_t base_step);
@@ -59,6 +61,7 @@ class RunRecord {
 
   JournalWriter journal_;
   StepPlan plan_;
+  std::int64_t term_;
   std::uint64_t key_;
   std::string metrics_path_;
   UniqueFd metrics_;

@@ -30,7 +30,7 @@ class Run:
         self.folder = test.folder / f"runs/r{test.runs}"
         self.process = subprocess.Popen(
             [str(small.PACELINE), "train", "job.yaml", "--run-dir", str(self.folder), "--set", "eval_every=0", *arguments],
-            cwd=test.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=test.folder, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})})
         test.addCleanup(lambda: (self.process.kill(), self.process.communicate()))
 

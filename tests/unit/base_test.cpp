@@ -79,6 +79,34 @@ TEST(File, AtomicWriteReplacesWholeFilesAndLeavesNothingOnFailure) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(Files, OnceIsForWhoeverIsFirst) {
+  const auto folder = std::filesystem::temp_directory_path() / concat("paceline-base-once-", ::getpid());
+  std::filesystem::create_directory(folder);
+  const std::string path = folder / "file";
+  ASSERT_TRUE(write_file_once(path, "one", 0600).ok());
+  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0600));
+  EXPECT_TRUE(write_file_once(path, "one").ok()) << "what is there already";
+  for (const char* other : {"two", "on", "one\n", ""}) {
+    const Status late = write_file_once(path, other);
+    ASSERT_FALSE(late.ok()) << other;
+    EXPECT_EQ(late.error().code, ErrorCode::already_exists);
+    EXPECT_NE(late.error().message.find(path), std::string::npos) << late.error().message;
+  }
+  EXPECT_EQ(read_file(path).value(), "one");
+  std::filesystem::create_directory(folder / "taken");
+  EXPECT_EQ(write_file_once(folder / "taken", "x").error().code, ErrorCode::already_exists);
+  std::filesystem::create_symlink("nowhere", folder / "link");
+  EXPECT_EQ(write_file_once(folder / "link", "x").error().code, ErrorCode::already_exists);
+  const Status nowhere = write_file_once(folder / "none" / "file", "x");
+  ASSERT_FALSE(nowhere.ok());
+  EXPECT_NE(nowhere.error().code, ErrorCode::already_exists);
+  EXPECT_NE(nowhere.error().message.find("none"), std::string::npos) << nowhere.error().message;
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{"file", "link", "taken"}));
+  std::filesystem::remove_all(folder);
+}
+
 TEST(Deadline, RunsOutWhenTheClockSaysSo) {
   ManualClock clock;
   const Deadline deadline(clock, std::chrono::milliseconds(10));

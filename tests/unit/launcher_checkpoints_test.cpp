@@ -122,6 +122,49 @@ TEST_F(Keeper, PublishesWhenAllRanksHaveReported) {
   EXPECT_TRUE(warnings_.empty());
 }
 
+TEST_F(Keeper, RanksThatGoOnUnderAnotherCoordinatorWriteCheckpointsOfItsTerm) {
+  checkpoint(4);
+  auto second = RunRecord::succeed(run_.path(), clock_, 2, {}, StepPlan(400, 8, 1));
+  expect_ok(second);
+  record_.emplace(std::move(*second));
+  keeper_.emplace(run_.path(), small_job(), *record_,
+                  [this](const std::string& w) { warnings_.push_back(w); });
+  form(1, {10, 11});
+  train_to(8);
+  const CheckpointMessage last = written(8, 1), first = written(8, 0);
+  const CheckpointMessage next = written(12, 1);  // while that of before is published
+  std::ignore = written(12, 1, 2, 0);             // by ranks that are long gone
+  expect_ok(keeper_->on_part(11, last));
+  expect_ok(keeper_->on_part(10, first));
+  EXPECT_EQ(run_.names(),
+            (Names{"step-000000004.term-1", "step-000000008.term-2", ".step-000000012.term-1.gen-1"}));
+  train_to(12);
+  expect_ok(keeper_->on_part(11, next));
+  expect_ok(keeper_->on_part(10, written(12, 0)));
+  EXPECT_EQ(run_.names(), (Names{"step-000000008.term-2", "step-000000012.term-2"}));
+  EXPECT_TRUE(warnings_.empty());
+  std::vector<std::string> passed_over;
+  const auto newest = open_newest_checkpoint(run_.path(), passed_over);
+  EXPECT_EQ(newest.value().manifest.id, (CheckpointId{12, 2, 1}));
+}
+
+TEST_F(Keeper, WhatANewerGenerationHasBegunDoesNotEndTheJob) {
+  auto second = RunRecord::succeed(run_.path(), clock_, 2, {}, StepPlan(400, 8, 1));
+  expect_ok(second);
+  record_.emplace(std::move(*second));
+  keeper_.emplace(run_.path(), small_job(), *record_,
+                  [this](const std::string& w) { warnings_.push_back(w); });
+  form(1, {10, 11});
+  train_to(4);
+  expect_ok(keeper_->on_part(11, written(4, 1)));
+  const CheckpointMessage late = written(4, 0);
+  const State state(small_sizes, 8);
+  const auto view = state.view();
+  expect_ok(write_checkpoint_part(run_.path(), {8, 2, 2}, 0, 1, view));  // by generation 2, of this term
+  expect_ok(keeper_->on_part(10, late));
+  EXPECT_TRUE(run_.names().contains("step-000000004.term-2"));
+}
+
 TEST_F(Keeper, KeepsSoManyAsTheJobSays) {
   for (const std::int64_t step : {2, 4, 6, 8}) checkpoint(step);
   EXPECT_EQ(run_.names(), (Names{"step-000000006.term-1", "step-000000008.term-1"}));

@@ -11,6 +11,7 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
+#include "worker_process.hpp"
 
 namespace paceline {
 namespace {
@@ -51,12 +52,14 @@ CoordinatorLink::CoordinatorLink(std::string run_dir, AgentName name, std::int64
       name_(std::move(name)),
       first_term_(first_term),
       introduce_(std::move(introduce)),
-      alone_since_(clock_.now()) {
+      alone_since_(clock_.now()),
+      succeed_from_(*alone_since_) {
 }
 
 CoordinatorLink::~CoordinatorLink() {
   client_.reset();
   // A coordinator outlives the agent that started it.
+  for (const pid_t child : former_children_) ::waitpid(child, nullptr, WNOHANG);
   if (child_ > 0) ::waitpid(child_, nullptr, WNOHANG);
 }
 
@@ -79,8 +82,7 @@ Result<std::vector<control::ToAgent>> CoordinatorLink::attend() {
       news.push_back(std::move(message));
     }
     if (client_ && lost) lose(lost->message);
-    if (client_ && !registered_ && clock_.now() - opened_at_ >= open_limit)
-      lose("the coordinator does not answer");
+    if (client_ && !registered_ && clock_.now() - opened_at_ >= open_limit) give_up();
     if (client_ && registered_ && clock_.now() - heard_at_ >= silence_limit)
       lose(concat("the coordinator has been silent for ", to_seconds(silence_limit), " s"));
   }
@@ -107,7 +109,7 @@ void CoordinatorLink::look_for_coordinator() {
     problem_ = found.error().message;
     return;
   }
-  if (!*found || (*found)->term < first_term_) return;
+  if (!*found || (*found)->term < first_term_ || (*found)->term <= given_up_) return;
   const bool is_newer = !session_ || (*found)->term > session_->term();
   if (!client_ || is_newer) open(**found);
 }
@@ -158,7 +160,14 @@ void CoordinatorLink::lose(const std::string& why) {
   problem_ = why;
   client_.reset();
   registered_ = false;
-  if (!alone_since_) alone_since_ = clock_.now();
+  if (!alone_since_) alone_since_ = succeed_from_ = clock_.now();
+}
+
+/// It is there and says nothing: frozen, or out of reach. Asking it again and again would bring nobody else.
+void CoordinatorLink::give_up() {
+  given_up_ = session_->term();
+  lose("the coordinator does not answer");
+  succeed_from_ = clock_.now();
 }
 
 // ---- succession -------------------------------------------------------------------------------------
@@ -172,7 +181,7 @@ Status CoordinatorLink::succeed_if_due() {
   // The first coordinator is the first agent's to start.
   if (!session_ && name_.index > 0) return {};
   const Duration delay = session_ ? succession_delay + name_.index * succession_step : Duration::zero();
-  if (now - *alone_since_ < delay) return {};
+  if (now - succeed_from_ < delay) return {};
   return start_coordinator();
 }
 
@@ -206,20 +215,25 @@ Status CoordinatorLink::start_coordinator() {
 
 /// One that has ended before it was in charge; one that was is noticed by its stream.
 Status CoordinatorLink::reap_child() {
-  int status = 0;
-  if (child_ <= 0 || ::waitpid(child_, &status, WNOHANG) != child_) {
-    // From here on it is like any other.
+  std::erase_if(former_children_, [](pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) != 0; });
+  if (child_ <= 0) return {};
+  if (session_ && session_->term() > child_after_) {
+    // From here on it is like any other, and must not keep this agent from starting a successor.
+    former_children_.push_back(std::exchange(child_, -1));
     return {};
   }
+  int status = 0;
+  if (::waitpid(child_, &status, WNOHANG) != child_) return {};
   child_ = -1;
   start_after_ = clock_.now() + start_again;
-  const bool took_term = session_ && session_->term() > child_after_;
-  if (took_term) start_after_ = clock_.now();
-  if (took_term || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) return {};
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  const std::string said = last_line(log_of(run_dir_, child_after_ + 1));
   if (WIFEXITED(status) && WEXITSTATUS(status) == exit_job_has_ended)
-    return Error{ErrorCode::aborted, last_line(log_of(run_dir_, child_after_ + 1))};
-  problem_ = concat("the coordinator ended: ", last_line(log_of(run_dir_, child_after_ + 1)));
-  if (++failures_ < most_failures && session_) return {};
+    return Error{ErrorCode::aborted, said};
+  problem_ = concat("the coordinator ", describe_end(status), said.empty() ? "" : ": ", said);
+  // What kept the first one from beginning keeps the next one too, unless it was killed.
+  const bool is_hopeless = !session_ && WIFEXITED(status);
+  if (++failures_ < most_failures && !is_hopeless) return {};
   return Error{ErrorCode::io, problem_};
 }
 

@@ -51,6 +51,7 @@ class CoordinatorLink {
   void look_for_coordinator();
   void open(const control::CoordinatorAddress& address);
   void lose(const std::string& why);
+  void give_up();
   void hear_registered(control::Registered& registered);
   [[nodiscard]] Status succeed_if_due();
   [[nodiscard]] Status start_coordinator();
@@ -69,11 +70,14 @@ class CoordinatorLink {
   bool known_ = false;       // to that coordinator
   Instant opened_at_{}, heard_at_{}, looked_at_{};
   std::optional<Instant> alone_since_;
+  Instant succeed_from_{};     // when the wait for others to start a successor began
+  std::int64_t given_up_ = 0;  // the term of a coordinator that did not answer
   Instant start_after_{};
   pid_t child_ = -1;  // a coordinator that is starting
   std::int64_t child_after_ = 0;
-  std::string problem_;  // the last, for people
-  int failures_ = 0;     // of coordinators to start, in a row
+  std::vector<pid_t> former_children_;  // that had their time, and are still to be waited for
+  std::string problem_;                 // the last, for people
+  int failures_ = 0;                    // of coordinators to start, in a row
 };
 
 }  // namespace paceline

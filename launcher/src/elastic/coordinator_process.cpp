@@ -20,6 +20,7 @@ namespace paceline {
 namespace {
 
 constexpr Duration longest_sleep = std::chrono::milliseconds(100);
+constexpr Duration longest_turn = std::chrono::milliseconds(50);
 constexpr Duration beat_interval = std::chrono::milliseconds(200);
 constexpr Duration acknowledge_interval = std::chrono::milliseconds(500);
 // From an agent's last message to giving it and its workers up. It beats ten times a second.
@@ -164,15 +165,32 @@ void CoordinatorProcess::poll_once() {
   Duration sleep = longest_sleep;
   if (coordinator_)
     if (const auto wake = coordinator_->wake()) sleep = std::min<Duration>(sleep, *wake - clock_.now());
+  if (!backlog_.empty()) sleep = Duration::zero();
   const Deadline deadline(clock_, std::max(sleep, Duration::zero()));
-  if (::poll(&entry, 1, deadline.left_ms()) <= 0) return;
-  for (const control::ServerEvent& event : server_->take()) {
+  ::poll(&entry, 1, deadline.left_ms());
+  for (control::ServerEvent& event : server_->take()) {
+    // A question need not wait for what agents said before, and whoever waits to be heard is not silent.
+    if (const auto* asked = std::get_if<control::Asked>(&event)) {
+      answer(asked->question, asked->request);
+      continue;
+    }
+    if (const auto* message = std::get_if<control::Heard>(&event))
+      if (Roster::Agent* const agent = roster_.of_stream(message->stream)) agent->heard_at = clock_.now();
+    backlog_.push_back(std::move(event));
+  }
+  work_off_backlog();
+}
+
+/// For a while only: disks may be slow, and everybody must hear meanwhile that this coordinator lives.
+void CoordinatorProcess::work_off_backlog() {
+  const Deadline turn(clock_, longest_turn);
+  while (!backlog_.empty() && !turn.passed()) {
+    const control::ServerEvent event = std::move(backlog_.front());
+    backlog_.pop_front();
     if (const auto* message = std::get_if<control::Heard>(&event)) {
       heard(message->stream, message->message);
     } else if (const auto* closed = std::get_if<control::Closed>(&event)) {
       if (Roster::Agent* const agent = roster_.of_stream(closed->stream)) agent->stream.reset();
-    } else if (const auto* asked = std::get_if<control::Asked>(&event)) {
-      answer(asked->question, asked->request);
     }
   }
 }

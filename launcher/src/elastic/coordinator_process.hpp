@@ -44,6 +44,7 @@ class CoordinatorProcess {
 
   [[nodiscard]] Status loop();
   void poll_once();
+  void work_off_backlog();
   void part();
 
   // agents
@@ -129,7 +130,8 @@ class CoordinatorProcess {
   std::vector<FoundWorker> found_;          // where it succeeds another
   std::vector<WorkerMessage> told_before_;  // steps and evaluations that they had reported
   std::map<WorkerId, Worker> workers_;
-  std::vector<CoordinatorEvent> events_;  // that wait: for the effects in hand, or for the coordinator
+  std::deque<control::ServerEvent> backlog_;  // of what agents said
+  std::vector<CoordinatorEvent> events_;      // that wait: for the effects in hand, or for the coordinator
   bool ended_ = false, fenced_ = false;
   bool attending_changed_ = false;
   Instant began_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};

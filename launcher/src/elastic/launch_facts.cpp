@@ -30,11 +30,16 @@ Status write_launch_facts(const std::string& run_dir, const LaunchFacts& facts) 
                      {"checkpoint", facts.position.checkpoint},
                      {"last_generation", facts.position.last_generation},
                      {"last_worker", facts.position.last_worker}};
-  return write_file_atomically(path_of(run_dir), json.dump(2) + "\n");
+  return write_file_atomically(path_of(run_dir),
+                               json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 Result<LaunchFacts> read_launch_facts(const std::string& run_dir) {
   PACELINE_ASSIGN(const std::string text, read_file(path_of(run_dir)));
+  return parse_launch_facts(text, path_of(run_dir));
+}
+
+Result<LaunchFacts> parse_launch_facts(const std::string& text, const std::string& name) {
   const Json json = Json::parse(text, nullptr, false);
   LaunchFacts facts;
   try {
@@ -54,10 +59,10 @@ Result<LaunchFacts> read_launch_facts(const std::string& run_dir) {
     facts.position.last_worker = json.at("last_worker").get<std::int64_t>();
   } catch (const Json::exception& problem) {
     return Error{ErrorCode::corrupt,
-                 concat(shown(path_of(run_dir)), " is not what a launch writes (", problem.what(), ")")};
+                 concat(shown(name), " is not what a launch writes (", problem.what(), ")")};
   }
   if (facts.min_ranks < 1 || facts.min_ranks > facts.ranks || facts.ranks > facts.max_ranks)
-    return Error{ErrorCode::corrupt, concat(shown(path_of(run_dir)), ": its ranks contradict each other")};
+    return Error{ErrorCode::corrupt, concat(shown(name), ": its ranks contradict each other")};
   return facts;
 }
 

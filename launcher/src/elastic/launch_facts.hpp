@@ -34,5 +34,7 @@ struct LaunchFacts {
 
 [[nodiscard]] Status write_launch_facts(const std::string& run_dir, const LaunchFacts& facts);
 [[nodiscard]] Result<LaunchFacts> read_launch_facts(const std::string& run_dir);
+/// The file's content; `name` is for messages.
+[[nodiscard]] Result<LaunchFacts> parse_launch_facts(const std::string& text, const std::string& name);
 
 }  // namespace paceline

@@ -18,20 +18,11 @@ std::string folder_of(const std::string& run_dir) {
   return run_dir + "/coordinators";
 }
 
-Result<CoordinatorAddress> parse(const std::string& text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, false);
-  CoordinatorAddress address;
-  try {
-    address.term = json.at("term").get<std::int64_t>();
-    address.pid = json.at("pid").get<std::int64_t>();
-    address.node = json.at("node").get<std::string>();
-    address.host = json.at("host").get<std::string>();
-    address.port = json.at("port").get<std::uint16_t>();
-  } catch (const Json::exception& problem) {
-    return Error{ErrorCode::corrupt,
-                 concat(shown(path), " is not what a coordinator writes (", problem.what(), ")")};
-  }
-  return address;
+/// -1 where it is none from 0 to `greatest`.
+std::int64_t number_in(const Json& json, const char* key, std::int64_t greatest) {
+  const Json& value = json.at(key);
+  const std::int64_t number = value.is_number_integer() ? value.get<std::int64_t>() : -1;
+  return number <= greatest ? number : -1;
 }
 
 /// The highest term that has a file; 0: none.
@@ -66,12 +57,34 @@ Status take_term(const std::string& run_dir, const CoordinatorAddress& address) 
                          json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+Result<CoordinatorAddress> parse_coordinator(const std::string& text, const std::string& name) {
+  constexpr std::int64_t any = std::int64_t{1} << 53;
+  const Error damaged{ErrorCode::corrupt, concat(shown(name), " is not what a coordinator writes")};
+  const Json json = Json::parse(text, nullptr, false);
+  CoordinatorAddress address;
+  try {
+    address.term = number_in(json, "term", any);
+    address.pid = number_in(json, "pid", any);
+    address.node = json.at("node").get<std::string>();
+    address.host = json.at("host").get<std::string>();
+    const std::int64_t port = number_in(json, "port", 65535);
+    if (address.term < 1 || address.pid < 0 || port < 0) return damaged;
+    address.port = static_cast<std::uint16_t>(port);
+  } catch (const Json::exception& problem) {
+    return Error{damaged.code, concat(damaged.message, " (", problem.what(), ")")};
+  }
+  return address;
+}
+
 Result<std::optional<CoordinatorAddress>> newest_coordinator(const std::string& run_dir) {
   PACELINE_ASSIGN(const std::int64_t term, highest_term(folder_of(run_dir)));
   if (term == 0) return std::optional<CoordinatorAddress>();
   const std::string path = concat(folder_of(run_dir), "/", term, ".json");
   PACELINE_ASSIGN(const std::string text, read_file(path));
-  PACELINE_ASSIGN(CoordinatorAddress address, parse(text, path));
+  PACELINE_ASSIGN(CoordinatorAddress address, parse_coordinator(text, path));
+  if (address.term != term)
+    return Error{ErrorCode::corrupt,
+                 concat(shown(path), " is of term ", address.term, ": the file was renamed")};
   return std::optional(std::move(address));
 }
 

@@ -1,5 +1,6 @@
 #include "doorbell.hpp"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@ void Doorbell::answer() const noexcept {
 
 void silence_grpc() {
   gpr_set_log_function([](gpr_log_func_args*) {});
+  google::protobuf::SetLogHandler(nullptr);
 }
 
 }  // namespace paceline::control

@@ -18,8 +18,8 @@ class Doorbell {
   UniqueFd fd_;
 };
 
-/// gRPC's own log would go to standard error, between what the program says to people. What matters comes
-/// back as the status of a call.
+/// gRPC's own log, and that of its messages, would go to standard error, between what the program says to
+/// people. What matters comes back as the status of a call.
 void silence_grpc();
 
 }  // namespace paceline::control

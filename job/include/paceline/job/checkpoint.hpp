@@ -111,15 +111,21 @@ using KeepGoing = std::function<bool()>;
 /// this step and term: the same state, so mostly all is well) or says that the last sync failed. mismatch
 /// where a newer term has been at work: this coordinator is not in charge any more, and should exit.
 [[nodiscard]] Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& manifest);
+/// The same where the ranks' generation, and with it their attempt, is of an earlier term than this
+/// coordinator, whose term the checkpoint gets.
+[[nodiscard]] Status publish_checkpoint(const std::string& run_dir, const CheckpointManifest& manifest,
+                                        const CheckpointId& attempt);
 
 /// Removes what was written of an attempt that will not be published. Ranks that still write to it get an
 /// error or write to nowhere.
 [[nodiscard]] Status abandon_checkpoint(const std::string& run_dir, const CheckpointId& id);
 
 /// Removes checkpoints older than the `newest` (>= 1) newest without a known problem, and attempts that were
-/// abandoned: of older terms, or of this term where one of the same step or a later one was published. Goes
-/// on after an error, and returns the first.
-[[nodiscard]] Status keep_checkpoints(const std::string& run_dir, std::int64_t newest);
+/// abandoned: of older terms, or of this term where one of the same step or a later one was published; those
+/// of `generation`, whose ranks go on under a coordinator of a newer term, only where one of the same step or
+/// a later one was published. Goes on after an error, and returns the first.
+[[nodiscard]] Status keep_checkpoints(const std::string& run_dir, std::int64_t newest,
+                                      std::int64_t generation = 0);
 
 // Reading. Any process, any number at once; whoever reads while keep_checkpoints removes gets an error.
 

@@ -22,6 +22,9 @@ struct CoordinatorAddress {
 /// already_exists is the answer to all others.
 [[nodiscard]] Status take_term(const std::string& run_dir, const CoordinatorAddress& address);
 
+/// The content of such a file; `name` is for messages.
+[[nodiscard]] Result<CoordinatorAddress> parse_coordinator(const std::string& text, const std::string& name);
+
 /// The coordinator of the highest term; nothing where there was none yet.
 [[nodiscard]] Result<std::optional<CoordinatorAddress>> newest_coordinator(const std::string& run_dir);
 

@@ -1,0 +1,608 @@
+"""Coordinators that die, freeze or are spoken to by strangers, in real training, and what people ask of them."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import elastic_test as elastic
+import training_test as small
+from elastic_test import LIMIT_S, wait_for
+from refusals import Refusals
+
+# Steps of some milliseconds, so that there is a middle of the job to disturb.
+MODEL = ("--set", "model={kind: cnn}", "--set", "batch.global=256")
+ENDLESS = (*MODEL, "--set", "epochs=100000")
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def coordinators(folder):
+    """Process ids of all coordinators of runs in a folder."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[1:2] == [b"coordinator"] and words[2].startswith(bytes(folder.resolve())):
+            found.append(int(entry.name))
+    return found
+
+
+class Run(elastic.Run):
+    def ask(self, command, *arguments):
+        done = subprocess.run([str(small.PACELINE), command, str(self.folder), *map(str, arguments)], text=True, capture_output=True,
+                              timeout=LIMIT_S)
+        return done.returncode, done.stdout, done.stderr
+
+    def status(self):
+        """What the coordinator says; nothing where there is none just now."""
+        code, out, _ = self.ask("status", "--json")
+        return json.loads(out) if code == 0 else None
+
+    def await_status(self, condition, what):
+        def there():
+            if self.process.poll() is not None:
+                raise AssertionError("it ended: " + self.process.communicate()[1])
+            status = self.status()
+            return status if status and condition(status) else None
+        return wait_for(there, what)
+
+    def await_term(self, term):
+        return self.await_status(lambda status: status["coordinator"]["term"] >= term, f"a coordinator of term {term}")
+
+    def term(self):
+        """The highest that was taken."""
+        try:
+            return max((int(name.stem) for name in (self.folder / "coordinators").glob("[0-9]*.json")), default=0)
+        except FileNotFoundError:
+            return 0
+
+    def address(self, term):
+        return json.loads((self.folder / f"coordinators/{term}.json").read_text())
+
+    def kill_coordinator(self):
+        """The one in charge, without asking it; it may be dead already."""
+        term = self.term()
+        try:
+            os.kill(self.address(term)["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        return term
+
+    def trained_in(self):
+        lines = []
+        for path in (self.folder / "journal").glob("*.jsonl"):
+            lines += [json.loads(line) for line in path.read_text().splitlines(keepends=True)
+                      if '"generation"' in line and line.endswith("\n")]
+        return sorted((line["generation"], line["ranks"]) for line in lines if line["type"] == "generation")
+
+
+class Coordinated(unittest.TestCase, Refusals):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-coordinator-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        (cls.folder / "idx").mkdir()
+        small.write_idx(cls.folder / "idx")
+        (cls.folder / "job.yaml").write_text(small.JOB)
+        subprocess.run([str(small.PACELINE), "data", "import", "fashion-mnist", "idx", "--out", "data"], cwd=cls.folder,
+                       check=True, capture_output=True, timeout=LIMIT_S)
+        cls.runs = 0
+
+    def setUp(self):
+        self.jobs = []
+
+    def tearDown(self):
+        if any(job.poll() is None for job in self.jobs):  # the test went wrong
+            for job in self.jobs:
+                job.kill()
+            for pid in coordinators(self.folder):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not coordinators(self.folder), "the end of all coordinators")
+
+    def start(self, *arguments, environment=None):
+        run = Run(self, *arguments, environment=environment)
+        self.jobs.append(run.process)
+        return run
+
+    def begin(self, *arguments, environment=None, steps=10):
+        run = self.start(*arguments, environment=environment)
+        run.await_steps(steps)
+        return run
+
+    def assert_accounted_for(self, run, steps):
+        report = run.folder / "audit.json"
+        code, out, err = run.ask("audit", "--json", report)
+        self.assertEqual(code, 0, out + err)
+        terms = [each["term"] for each in json.loads(report.read_text())["terms"]]
+        self.assertEqual(terms, sorted(set(terms)))
+        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([line["step"] for line in lines], list(range(1, steps + 1)))
+        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
+        return terms
+
+    def stop_and_prove(self, run):
+        """It trains on, and can be stopped; and the audit finds nothing amiss in what was used until then. Gives the summary and
+        the terms that trained."""
+        run.await_steps(run.steps() + 20)
+        run.process.send_signal(signal.SIGTERM)
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"]), (143, "stopped"), run.err)
+        return summary, self.assert_accounted_for(run, summary["steps"])
+
+    def assert_proved(self, run, steps):
+        """It completed, and the audit finds that every sample was used once."""
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"], summary["steps"]), (0, "completed", steps), run.err)
+        return summary, self.assert_accounted_for(run, steps)
+
+    def assert_unharmed(self, summary):
+        self.assertEqual((summary["repairs"], summary["resizes"], summary["generation"]), (0, 0, 1))
+
+    # ---- coordinators that are killed
+
+    def test_a_killed_coordinator_is_succeeded(self):
+        run = self.begin("--ranks", "3", *ENDLESS)
+        status = run.status()
+        self.assertEqual((status["coordinator"]["term"], status["coordinator"]["pid"]), (1, run.address(1)["pid"]))
+        self.assertEqual(coordinators(self.folder), [status["coordinator"]["pid"]])
+        workers = run.workers()
+        os.kill(status["coordinator"]["pid"], signal.SIGKILL)
+        status = run.await_term(2)
+        self.assertEqual((status["state"], status["generation"], status["repairs"]), ("running", 1, 0))
+        self.assertEqual(sorted(rank["pid"] for rank in status["ranks"]), workers)
+        self.assertEqual(run.workers(), workers)
+        summary, terms = self.stop_and_prove(run)
+        self.assert_unharmed(summary)
+        self.assertEqual(terms, [1, 2])
+        self.assertRegex(run.err, r"the coordinator was lost; another coordinator, of term 2, has taken over after step \d+, with 3 workers")
+
+    def test_a_coordinator_and_a_worker_at_once(self):
+        for place in (0, 2):
+            with self.subTest(place):
+                run = self.begin("--ranks", "3", *ENDLESS)
+                victims = (run.workers()[place], run.address(1)["pid"])
+                for pid in victims:
+                    os.kill(pid, signal.SIGKILL)
+                run.await_term(2)
+                run.await_ranks(3, after=1)
+                summary, terms = self.stop_and_prove(run)
+                self.assertEqual((summary["repairs"], terms), (1, [1, 2]))
+
+    def test_again_and_again(self):
+        run = self.begin("--ranks", "3", *ENDLESS)
+        generator = random.Random(1)
+        for kill in range(1, 6):
+            self.assertEqual(run.kill_coordinator(), kill)
+            if kill in (2, 4):
+                time.sleep(generator.uniform(0, 0.5))
+                generation = run.generation()
+                run.kill(1)
+                run.await_ranks(3, after=generation)
+            run.await_term(kill + 1)
+            run.await_steps(run.steps() + generator.randrange(1, 30))
+        summary, terms = self.stop_and_prove(run)
+        self.assertEqual(terms, [1, 2, 3, 4, 5, 6])
+        self.assertGreaterEqual(summary["generation"], 3)
+
+    def test_during_repair(self):
+        for when in ("at once", "recorded", "a joiner"):
+            with self.subTest(when):
+                run = self.begin("--ranks", "3", *ENDLESS)
+                run.kill(1)
+                if when == "recorded":
+                    run.await_generation(2)
+                elif when == "a joiner":
+                    wait_for(lambda: (run.folder / "logs/rank-003.log").exists(), "a new worker")
+                run.kill_coordinator()
+                run.await_term(2)
+                run.await_ranks(3, after=1)
+                summary, _ = self.stop_and_prove(run)
+                self.assertGreaterEqual(summary["generation"], 2)
+
+    def test_during_preparation(self):
+        for when in ("at once", "started", "recorded"):
+            with self.subTest(when):
+                run = self.begin("--ranks", "2", *ENDLESS)
+                self.assertEqual(run.ask("resize", 4)[0], 0)
+                if when == "started":
+                    wait_for(lambda: len(run.workers()) == 4, "new workers")
+                elif when == "recorded":
+                    run.await_generation(2)
+                run.kill_coordinator()
+                run.await_ranks(4, after=1)
+                summary, terms = self.stop_and_prove(run)
+                self.assertEqual((summary["repairs"], terms), (0, [1, 2]))
+
+    def test_at_any_time_of_a_short_job(self):
+        steps = 25
+        job = (*MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true", "--set", "ranks.max=3")
+        undisturbed, _ = self.assert_proved(self.start("--ranks", "1", *job), steps)
+        generator = random.Random(2)
+        # Before it has its term, before the first step, in the middle, near the end.
+        for delay in (None, 0, 0.05, *(generator.uniform(0.1, 5) for _ in range(9))):
+            with self.subTest(delay):
+                run = self.start("--ranks", "2", *job)
+                if delay is None:
+                    for pid in wait_for(lambda: coordinators(run.folder), "a coordinator"):
+                        os.kill(pid, signal.SIGKILL)
+                else:
+                    wait_for(run.term, "a coordinator in charge")
+                    time.sleep(delay)
+                    run.kill_coordinator()
+                summary, _ = self.assert_proved(run, steps)
+                self.assertEqual(summary["weights_sha256"], undisturbed["weights_sha256"])
+                self.assertEqual(summary["repairs"], 0, run.err)
+
+    def test_at_the_end(self):
+        steps = 30
+        generator = random.Random(3)
+        for delay in [0] + [generator.uniform(0, 0.3) for _ in range(5)]:
+            with self.subTest(delay):
+                run = self.begin("--ranks", "2", *MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "eval_every=1",
+                                 steps=steps - 2)
+                time.sleep(delay)
+                run.kill_coordinator()
+                self.assert_proved(run, steps)
+
+    def test_deaths_of_all_kinds_do_not_change_a_bit(self):
+        steps = 150
+        job = (*MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true",
+               "--set", "optimizer.learning_rate=0.02", "--set", "augment.flip=true", "--set", "checkpoint={every_steps: 10}")
+        undisturbed, _ = self.assert_proved(self.start("--ranks", "1", *job), steps)
+        run = self.begin("--ranks", "3", *job, steps=3)
+        generator = random.Random(4)
+        for step in range(10, 130, 20):
+            run.await_steps(step)
+            run.kill_coordinator()
+            time.sleep(generator.uniform(0, 0.6))
+            # Never one that has not trained: of three such deaths in a row the job would learn to start no more.
+            if len(run.workers()) == 3 and run.trained_in()[-1][1] == 3:
+                run.kill(generator.randrange(3))
+        disturbed, terms = self.assert_proved(run, steps)
+        self.assertGreaterEqual(len(terms), 4)
+        self.assertEqual(disturbed["weights_sha256"], undisturbed["weights_sha256"])
+        self.assertEqual(disturbed["train_loss"], undisturbed["train_loss"])
+
+    def test_a_frozen_coordinator_is_succeeded(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        frozen = run.address(1)["pid"]
+        workers = run.workers()
+        os.kill(frozen, signal.SIGSTOP)
+        wait_for(lambda: run.term() >= 2 or run.process.poll() is not None, "another coordinator")
+        run.await_term(2)
+        os.kill(frozen, signal.SIGCONT)
+        wait_for(lambda: not is_alive(frozen), "the end of the one that was frozen")
+        self.assertIn("a coordinator of term 2 has taken over from that of term 1", (run.folder / "logs/coordinator-1.log").read_text())
+        self.assertEqual(run.workers(), workers)
+        summary, terms = self.stop_and_prove(run)
+        self.assert_unharmed(summary)
+        self.assertEqual(terms, [1, 2])
+
+    def test_a_newer_coordinator_takes_over_while_the_old_one_works(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        old = run.address(1)["pid"]
+        process = subprocess.Popen([str(small.PACELINE), "coordinator", str(run.folder), "--after", "1"], cwd=self.folder,
+                                   stderr=subprocess.PIPE)
+        self.jobs.append(process)
+        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        run.await_term(2)
+        wait_for(lambda: not is_alive(old), "the end of the old one")
+        # Who comes too late for a term says so, and has done nothing.
+        late = subprocess.run([str(small.PACELINE), "coordinator", str(run.folder), "--after", "1"], cwd=self.folder, text=True,
+                              capture_output=True, timeout=LIMIT_S)
+        self.assert_refused((late.returncode, late.stdout, late.stderr), 0, "coordinators/2.json is there already")
+        summary, terms = self.stop_and_prove(run)
+        self.assert_unharmed(summary)
+        self.assertEqual(terms, [1, 2])
+        process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, 0)
+
+    def test_what_was_trained_under_another_coordinator_can_be_resumed(self):
+        job = ("--ranks", "2", *ENDLESS, "--set", "checkpoint={every_steps: 10}")
+        run = self.begin(*job)
+        run.kill_coordinator()
+        run.await_term(2)
+        run.await_steps(run.steps() + 40)
+        # The ranks are those of the first term still; others follow, and may overtake what those have not written to its end.
+        self.assertEqual(run.ask("resize", 3)[0], 0)
+        run.await_ranks(3, after=1)
+        self.stop_and_prove(run)
+        stopped = json.loads((run.folder / "summary.json").read_text())["steps"]
+        self.assertEqual({path.name[-6:] for path in (run.folder / "checkpoints").glob("step-*")}, {"term-2"})
+        for path in (run.folder / "checkpoints").glob(f"step-{stopped:09}.*"):
+            shutil.rmtree(path)
+        run.process = subprocess.Popen([str(small.PACELINE), "train", "--resume", str(run.folder), "--ranks", "1"], cwd=self.folder,
+                                       text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.jobs.append(run.process)
+        self.addCleanup(lambda: (run.process.kill(), run.process.communicate()))
+        run.await_term(3)
+        run.await_steps(stopped + 5)
+        summary, terms = self.stop_and_prove(run)
+        self.assertEqual(terms, [1, 2, 3])
+        resumed = int(re.search(r"resumed after step (\d+)", run.out)[1])
+        self.assertGreater(resumed, stopped - 40)
+        self.assertLess(resumed, stopped)
+
+    def test_more_checkpoints_than_can_be_published(self):
+        # Steps of less than a millisecond, and a checkpoint after each.
+        run = self.begin("--ranks", "2", "--set", "epochs=100000", "--set", "checkpoint={every_steps: 1}", steps=100)
+        self.assertEqual(run.ask("resize", 3)[0], 0)
+        for _ in range(20):
+            self.assertIsNotNone(run.status())
+        run.await_ranks(3, after=1)
+        summary, terms = self.stop_and_prove(run)
+        self.assertEqual((summary["repairs"], summary["resizes"], terms), (0, 1, [1]))
+
+    def test_a_worker_whose_last_words_are_no_text(self):
+        # 400 bytes of a line are kept, and may end anywhere in a letter.
+        worker = self.folder / "worker.sh"
+        worker.write_text('#!/bin/sh\nif [ "$PACELINE_RANK" = 1 ]; then printf "\\377\\376 x%.0s\\n" >&2; for i in 1 2 3; do printf "ü%.0s" '
+                          '$(seq 300) >&2; echo >&2; done; sleep 2; exit 3; fi\n'
+                          f'exec {small.PACELINE.parent}/paceline-worker "$@"\n')
+        worker.chmod(0o755)
+        run = self.start("--ranks", "2", *ENDLESS, environment={"PACELINE_WORKER": str(worker)})
+        run.await_steps(10)
+        summary, terms = self.stop_and_prove(run)
+        self.assertIn("exited with status 3", run.err)
+        self.assertEqual(terms, [1])
+
+    # ---- what people ask
+
+    def await_size(self, run, size):
+        """Until so many ranks train, and nobody else is there."""
+        def settled(status):
+            ranks = status["ranks"]
+            return (status["state"] == "running" and len(ranks) == size
+                    and all(rank["rank"] is not None and rank["state"] == "training" for rank in ranks))
+        status = run.await_status(settled, f"{size} ranks")
+        wait_for(lambda: len(run.workers()) == size, f"{size} workers")
+        self.assertEqual([rank["rank"] for rank in status["ranks"]], list(range(size)))
+        self.assertEqual(sorted(rank["pid"] for rank in status["ranks"]), run.workers())
+        return status
+
+    def test_resize(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        first = self.await_size(run, 2)
+        for before, size in ((2, 4), (4, 1), (1, 3)):
+            generation = run.generation()
+            code, out, err = run.ask("resize", size)
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn(f"from {before} to {size}", out)
+            run.await_ranks(size, after=generation)
+            status = self.await_size(run, size)
+            self.assertEqual((status["wish"], status["repairs"]), (size, 0))
+        self.assertEqual(run.ask("resize", 3), (0, "the job is to have 3 ranks already\n", ""))
+        self.assertEqual(status["ranks"][0]["pid"], first["ranks"][0]["pid"])
+        text = run.ask("status")[1]
+        self.assertRegex(text, r"running: step \d+ of \d+, generation 4, 0 repairs, 3 resizes\n"
+                               r"coordinator of term 1: pid \d+ on \S+, 127.0.0.1:\d+\nrank +worker")
+        summary, _ = self.stop_and_prove(run)
+        self.assertEqual((summary["repairs"], summary["resizes"]), (0, 3))
+
+    def test_resizes_that_overtake_each_other(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        generator = random.Random(5)
+        for _ in range(12):
+            self.assertEqual(run.ask("resize", generator.randrange(1, 5))[0], 0)
+            time.sleep(generator.uniform(0, 0.7))
+        self.assertEqual(run.ask("resize", 3)[0], 0)
+        self.await_size(run, 3)
+        summary, _ = self.stop_and_prove(run)
+        self.assertEqual(summary["repairs"], 0)
+
+    def test_what_cannot_be_asked_is_refused(self):
+        run = self.begin("--ranks", "2", *ENDLESS, "--set", "ranks={min: 2, max: 4}")
+        self.assert_refused(run.ask("resize", 5), 2, "the job can have 2 to 4 ranks", "not 5")
+        self.assert_refused(run.ask("resize", 1), 2, "the job can have 2 to 4 ranks", "not 1")
+        for nonsense in ("0", "-1", "x", "1e9", "99999999999999999999", ""):
+            with self.subTest(nonsense):
+                self.assert_refused(run.ask("resize", nonsense), 2)
+        self.assert_refused(run.ask("resize"), 2)
+        self.assert_refused(run.ask("drain", "nowhere"), 2, "the job has nothing on a node nowhere; its nodes are ")
+        self.assert_refused(run.ask("drain", "\udcff\n"), 2, "the job has nothing on a node ")
+        for command in (("status",), ("resize", 2), ("drain", "n"), ("stop",)):
+            for place in ("data", "job.yaml", "nowhere"):
+                with self.subTest(command=command, place=place):
+                    done = subprocess.run([str(small.PACELINE), command[0], place, *map(str, command[1:])], cwd=self.folder, text=True,
+                                          capture_output=True, timeout=LIMIT_S)
+                    self.assert_refused((done.returncode, done.stdout, done.stderr), 2, place, "is no run directory")
+        self.assertEqual(run.ask("stop"), (0, "the ranks stop together after the step in progress\n", ""))
+        summary = run.finish()
+        self.assert_unharmed(summary)
+        self.assert_accounted_for(run, summary["steps"])
+        for command in (("status",), ("resize", 2), ("drain", "n"), ("stop",)):
+            self.assert_refused(run.ask(*command), 2, "has ended: stopped")
+
+    def test_only_who_has_the_credentials_is_answered(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        other = self.begin("--ranks", "1", *ENDLESS)
+        own, away = run.folder / "credentials", run.folder / "away"
+        self.assertEqual(own.stat().st_mode & 0o777, 0o700)
+        for path in own.iterdir():
+            self.assertEqual(path.stat().st_mode & 0o777, 0o600, path)
+        commands = (("status",), ("resize", 1), ("stop",))
+        own.rename(away)
+        for command in commands:
+            self.assert_refused(run.ask(*command), 2, str(own))
+        shutil.copytree(other.folder / "credentials", own)
+        for command in commands:
+            code, _, err = run.ask(*command)
+            self.assertNotEqual(code, 0)
+            self.assertEqual(err.count("\n"), 1, err)
+        for path in own.iterdir():
+            path.write_text("nonsense")
+        for command in commands:
+            code, _, err = run.ask(*command)
+            self.assertNotEqual(code, 0)
+            self.assertEqual(err.count("\n"), 1, err)
+        shutil.rmtree(own)
+        away.rename(own)
+        self.assertEqual(run.status()["state"], "running")
+        for each in (run, other):
+            self.assert_unharmed(self.stop_and_prove(each)[0])
+
+    def test_drain(self):
+        run = self.begin("--ranks", "2", *ENDLESS, environment={"PACELINE_NODE": "a,b"})
+        self.assert_refused(run.ask("drain", "c"), 2, "the job has nothing on a node c; its nodes are a, b")
+        status = run.status()
+        self.assertEqual([rank["node"] for rank in status["ranks"]], ["a", "b"])
+        code, out, err = run.ask("drain", "b")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("on b leave at the next change of ranks", out)
+        def drained(status):
+            return status["state"] == "running" and status["generation"] > 1 and {rank["node"] for rank in status["ranks"]} == {"a"}
+        run.await_status(drained, "the end of what was on b")
+        # What was drained stays so, also under another coordinator.
+        run.kill_coordinator()
+        run.await_term(2)
+        generation = run.generation()
+        run.kill(1) if len(run.workers()) > 1 else run.ask("resize", 2)
+        run.await_status(lambda status: status["generation"] > generation and drained(status), "a change after that")
+        summary, _ = self.stop_and_prove(run)
+        self.assertNotIn("b", [member["node"] for member in
+                               json.loads((run.folder / f"generations/{summary['generation']}.json").read_text())["members"]])
+
+    def test_drain_of_the_only_node(self):
+        run = self.begin("--ranks", "2", *ENDLESS, environment={"PACELINE_NODE": "a"})
+        code, out, _ = run.ask("drain", "a")
+        self.assertEqual(code, 0)
+        self.assertIn("they stay until there are more", out)
+        self.assert_unharmed(self.stop_and_prove(run)[0])
+
+    def test_stop(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        self.assertEqual(run.ask("stop")[0], 0)
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"]), (143, "stopped"), run.err)
+        self.assert_accounted_for(run, summary["steps"])
+        self.assertTrue((run.folder / f"checkpoints/step-{summary['steps']:09}.term-1").is_dir())
+
+    def test_stop_just_before_the_coordinator_dies(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        self.assertEqual(run.ask("stop")[0], 0)
+        run.kill_coordinator()
+        # The stop may have died with it; whoever wants it asks again.
+        time.sleep(1)
+        run.ask("stop")
+        summary = run.finish()
+        self.assertEqual((run.process.returncode, summary["status"]), (143, "stopped"), run.err)
+        self.assert_accounted_for(run, summary["steps"])
+
+    # ---- strangers, and a disk that is full
+
+    def test_strangers_at_the_port(self):
+        run = self.begin("--ranks", "2", *ENDLESS)
+        place = ("127.0.0.1", run.address(1)["port"])
+        generator = random.Random(6)
+        for size in (0, 1, 5, 100, 10_000, 1_000_000):
+            with socket.create_connection(place, timeout=LIMIT_S) as stranger:
+                try:
+                    stranger.sendall(generator.randbytes(size))
+                except OSError:
+                    pass  # it has hung up
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            context.wrap_bio(incoming, outgoing, server_hostname="job.paceline").do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        hello = outgoing.read()
+        halves = []
+        for part in (hello[:10], hello[:len(hello) // 2], hello):
+            halves.append(socket.create_connection(place, timeout=LIMIT_S))
+            halves[-1].sendall(part)
+        for _ in range(3):
+            flood = [socket.create_connection(place, timeout=LIMIT_S) for _ in range(200)]
+            self.assertEqual(run.status()["state"], "running")
+            for each in flood:
+                each.close()
+        # Somebody who speaks TLS, but has no certificate.
+        with socket.create_connection(place, timeout=LIMIT_S) as plain:
+            with self.assertRaises((ssl.SSLError, ConnectionError)):
+                with context.wrap_socket(plain, server_hostname="job.paceline") as stranger:
+                    stranger.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                    while stranger.recv(4096):
+                        pass
+                    raise ConnectionError("it was closed")
+        summary, terms = self.stop_and_prove(run)
+        for half in halves:
+            half.close()
+        self.assert_unharmed(summary)
+        self.assertEqual(terms, [1])
+
+    def small_disk(self):
+        """A folder on a filesystem of a few MiB."""
+        folder = self.folder / f"disk{self.runs}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "paceline-test", str(folder)], capture_output=True, text=True)
+        if done.returncode != 0:
+            self.skipTest("no filesystem can be mounted here: " + done.stderr.strip())
+        self.addCleanup(subprocess.run, ["umount", str(folder)], check=True)
+        return folder
+
+    def fill(self, folder):
+        with open(folder / "filler", "ab", buffering=0) as filler:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        filler.write(bytes(size))
+                except OSError:
+                    pass
+
+    def begin_on(self, folder):
+        run = Run.__new__(Run)
+        run.folder = folder / "run"
+        run.process = subprocess.Popen(
+            [str(small.PACELINE), "train", "job.yaml", "--run-dir", str(run.folder), "--ranks", "2", "--set", "eval_every=0", *ENDLESS],
+            cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.jobs.append(run.process)
+        self.addCleanup(lambda: (run.process.kill(), run.process.communicate()))
+        run.await_steps(10)
+        return run
+
+    def test_a_full_disk_ends_the_job_with_a_sentence(self):
+        folder = self.small_disk()
+        run = self.begin_on(folder)
+        self.fill(folder)
+        out, err = run.process.communicate(timeout=LIMIT_S)
+        self.assertEqual(run.process.returncode, 1, err)
+        self.assertRegex(err, rf"paceline: .*{re.escape(str(run.folder))}/\S+: No space left on device")
+        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
+
+    def test_a_successor_on_a_full_disk_ends_the_job_with_a_sentence(self):
+        folder = self.small_disk()
+        run = self.begin_on(folder)
+        os.kill(run.address(1)["pid"], signal.SIGKILL)
+        self.fill(folder)
+        out, err = run.process.communicate(timeout=LIMIT_S)
+        self.assertEqual(run.process.returncode, 1, err)
+        self.assertIn(str(run.folder), err)
+        self.assertIn("No space left on device", err)
+        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
+
+
+if __name__ == "__main__":
+    unittest.main()
