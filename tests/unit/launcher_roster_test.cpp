@@ -73,10 +73,10 @@ TEST_F(RosterTest, ClosedNodesGetNoMoreWorkers) {
   add("a", 0, {"x", "y", "x", "y"});
   EXPECT_EQ(roster_.room(), 4);
   EXPECT_EQ(place(0), "a/0");
-  EXPECT_FALSE(roster_.close_node("z"));
-  EXPECT_EQ(roster_.room(), 4);
-  EXPECT_TRUE(roster_.close_node("x"));
-  EXPECT_TRUE(roster_.close_node("x"));
+  EXPECT_FALSE(roster_.has_node("z"));
+  EXPECT_TRUE(roster_.has_node("x"));
+  roster_.close_node("x");
+  roster_.close_node("x");
   EXPECT_EQ(roster_.room(), 2);
   EXPECT_EQ(place(1), "a/1");
   EXPECT_EQ(place(2), "a/3");
