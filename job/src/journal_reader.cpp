@@ -213,7 +213,8 @@ Status Reader::take_header(std::string_view text) {
                                                 ", and this program reads version ", journal_version)};
   header.run = members.plain_text("run");
   header.term = members.integer("term", 1);
-  if (header.term > 1) read_seal(members);
+  // A run's first coordinator may have died before it had a journal.
+  if (header.term > 1 && line.json.contains("follows")) read_seal(members);
   header.key = members.word("key");
   header.order = members.order("order");
   if (members.complaint().empty() && header.follows && header.follows->term >= header.term)

@@ -119,6 +119,7 @@ class Coordinated(unittest.TestCase, Refusals):
             for pid in coordinators(self.folder):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not coordinators(self.folder), "the end of all coordinators")
+        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
 
     def start(self, *arguments, environment=None):
         run = Run(self, *arguments, environment=environment)
@@ -138,7 +139,6 @@ class Coordinated(unittest.TestCase, Refusals):
         self.assertEqual(terms, sorted(set(terms)))
         lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
         self.assertEqual([line["step"] for line in lines], list(range(1, steps + 1)))
-        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
         return terms
 
     def stop_and_prove(self, run):
@@ -590,7 +590,6 @@ class Coordinated(unittest.TestCase, Refusals):
         out, err = run.process.communicate(timeout=LIMIT_S)
         self.assertEqual(run.process.returncode, 1, err)
         self.assertRegex(err, rf"paceline: .*{re.escape(str(run.folder))}/\S+: No space left on device")
-        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
 
     def test_a_successor_on_a_full_disk_ends_the_job_with_a_sentence(self):
         folder = self.small_disk()
@@ -601,7 +600,6 @@ class Coordinated(unittest.TestCase, Refusals):
         self.assertEqual(run.process.returncode, 1, err)
         self.assertIn(str(run.folder), err)
         self.assertIn("No space left on device", err)
-        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
 
 
 if __name__ == "__main__":

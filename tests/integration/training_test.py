@@ -61,10 +61,13 @@ def workers(folder):
     return found
 
 
+def children_of(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def workers_of(pid):
     """Those of an agent."""
-    children = [int(c) for c in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if program_of(child) == "paceline-worker"]
+    return [child for child in children_of(pid) if program_of(child) == "paceline-worker"]
 
 
 def program_of(pid):
