@@ -48,7 +48,7 @@ class Run:
 
     def workers(self):
         """By age: the first ones by rank, then those who came later."""
-        return sorted(small.workers_of(self.process.pid))
+        return sorted(small.workers_of(self.process.pid), key=small.age_of)
 
     def kill(self, *places):
         pids = self.workers()

@@ -153,7 +153,7 @@ class Resume(unittest.TestCase, Refusals):
     def test_a_rank_that_is_lost_costs_at_most_the_checkpoint_in_hand(self):
         process, run = self.begin("--ranks", "3")
         self.await_checkpoint(process, run, 10)
-        os.kill(sorted(small.workers_of(process.pid))[1], signal.SIGKILL)
+        os.kill(sorted(small.workers_of(process.pid), key=small.age_of)[1], signal.SIGKILL)
         self.await_checkpoint(process, run, self.checkpoints(run)[-1] + 10)
         self.kill_all(process)
         process = self.start("--resume", str(run), "--ranks", "2")

@@ -70,6 +70,14 @@ def workers_of(pid):
     return [child for child in children_of(pid) if program_of(child) == "paceline-worker"]
 
 
+def age_of(pid):
+    """To sort by: numbers of processes begin again after the highest one."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), pid
+    except OSError:
+        return 0, pid
+
+
 def program_of(pid):
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
