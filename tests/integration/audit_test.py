@@ -245,14 +245,14 @@ class Audit(unittest.TestCase, Refusals):
             self.assertLess(time.monotonic(), deadline, "no three epochs within a minute")
             self.assertIsNone(process.poll(), "it ended")
             time.sleep(0.01)
-        workers = [int(pid) for pid in
-                   pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        self.assertEqual(len(workers), 2)
+        others = [int(pid) for pid in
+                  pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        self.assertEqual(len(others), 3, "two workers, and the coordinator")
         self.assertEqual(self.audit(run)[0], 0, "while it runs")
-        for pid in [*workers, process.pid]:
+        for pid in [*others, process.pid]:
             os.kill(pid, signal.SIGKILL)
         process.wait(timeout=30)
-        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers):
+        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in others):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
         code, text, result = self.audit(run)
