@@ -68,7 +68,10 @@ class Run(elastic.Run):
         return wait_for(there, what)
 
     def await_term(self, term):
-        return self.await_status(lambda status: status["coordinator"]["term"] >= term, f"a coordinator of term {term}")
+        """Until its coordinator has taken over: before that it answers too, and waits for agents."""
+        def there(status):
+            return status["coordinator"]["term"] >= term and status["state"] != "gathering"
+        return self.await_status(there, f"a coordinator of term {term}")
 
     def term(self):
         """The highest that was taken."""
