@@ -370,6 +370,21 @@ class Coordinated(unittest.TestCase, Refusals):
         self.assertIn("exited with status 3", run.err)
         self.assertEqual(terms, [1])
 
+    def test_an_agent_that_is_stopped_for_a_while(self):
+        for with_workers in (False, True):
+            with self.subTest(with_workers):
+                run = self.begin("--ranks", "2", *ENDLESS)
+                pids = [run.process.pid, *(run.workers() if with_workers else ())]
+                for pid in pids:
+                    os.kill(pid, signal.SIGSTOP)
+                time.sleep(8)  # longer than one of several would be waited for
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+                # Of workers that trained on nothing was heard, so that one of them may have been replaced.
+                summary, terms = self.stop_and_prove(run)
+                self.assertLessEqual(summary["repairs"], 0 if with_workers else 1)
+                self.assertEqual(terms, [1])
+
     # ---- what people ask
 
     def await_size(self, run, size):

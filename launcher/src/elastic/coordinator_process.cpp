@@ -275,9 +275,15 @@ void CoordinatorProcess::send_all(const control::ToAgent& message) {
 }
 
 void CoordinatorProcess::drop_silent_agents() {
+  const auto is_silent = [this](const auto& agent) {
+    return clock_.now() - agent.second.heard_at >= agent_silence;
+  };
+  // Where none is heard they may all be stopped for a while, or the machine has too much to do: those whose
+  // streams are there are waited for, as there is nobody whom the job could go on with.
+  const bool some_are_heard = !std::ranges::all_of(roster_.agents(), is_silent);
   std::vector<std::string> silent;
-  for (const auto& [name, agent] : roster_.agents())
-    if (clock_.now() - agent.heard_at >= agent_silence) silent.push_back(name);
+  for (const auto& each : roster_.agents())
+    if (is_silent(each) && (some_are_heard || !each.second.stream)) silent.push_back(each.first);
   for (const std::string& name : silent)
     drop_agent(name, concat("has not been heard of for ", to_seconds(agent_silence), " s"));
   if (!roster_.agents().empty()) alone_since_ = clock_.now();
