@@ -145,18 +145,21 @@ std::optional<Overlap> overlap_of(const Commits& commits, const CheckpointSpan& 
   return Overlap{*busy / *idle, *copying - *idle, last - first + 1, free};
 }
 
-std::vector<double> alternation_ratios(const Commits& commits, std::int64_t block, std::int64_t first) {
+std::vector<double> alternation_ratios(const Commits& commits, std::int64_t block, std::int64_t first,
+                                       std::int64_t apart) {
   constexpr std::int64_t settling = 2;
   std::vector<double> ratios;
   if (commits.empty()) return ratios;
-  const std::int64_t last = commits.rbegin()->first;
-  const std::int64_t pair = 2 * block;
-  // Of the steps from 0, the pair numbered k has those from k * pair; step n here is the one numbered n - 1.
-  for (std::int64_t begin = (first + pair - 1) / pair * pair; begin + pair <= last; begin += pair) {
-    const std::int64_t left_out = std::min(settling, block - 1);
-    const auto told = median_gap(commits, begin + 1 + left_out, begin + block);
-    const auto quiet = median_gap(commits, begin + block + 1 + left_out, begin + pair);
-    if (told && quiet && *quiet > 0) ratios.push_back(*told / *quiet);
+  const std::int64_t last = commits.rbegin()->first, pair = 2 * block;
+  // Runs begin at multiples of their length, of steps that count from 0: step n here is the one numbered n
+  // - 1.
+  const auto median_of_run = [&](std::int64_t begin) {
+    return median_gap(commits, begin + 1 + std::min(settling, block - 1), begin + block);
+  };
+  for (std::int64_t begin = (first + pair - 1) / pair * pair; begin + (apart + 1) * block <= last;
+       begin += pair) {
+    const auto told = median_of_run(begin), other = median_of_run(begin + apart * block);
+    if (told && other && *other > 0) ratios.push_back(*told / *other);
   }
   return ratios;
 }

@@ -68,10 +68,11 @@ struct Overlap {
 [[nodiscard]] std::optional<Overlap> overlap_of(const Commits& commits, const CheckpointSpan& span,
                                                 std::int64_t next_step);
 
-/// For each pair of runs of `block` steps, one that is told of and one that is not (the second): median step
-/// of the first / median step of the second. The first steps of each run are left out, since they bear what
-/// was saved up. `first` steps pass before the first pair.
+/// Of runs of `block` steps, of which every second one is told of and every other is not: the median step of
+/// each that is told of over that of the one `apart` runs later, so that with 2 runs are compared that are
+/// alike. The first steps of each run are left out, since they bear what was saved up. `first` steps pass
+/// before.
 [[nodiscard]] std::vector<double> alternation_ratios(const Commits& commits, std::int64_t block,
-                                                     std::int64_t first);
+                                                     std::int64_t first, std::int64_t apart = 1);
 
 }  // namespace paceline::bench

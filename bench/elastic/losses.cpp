@@ -79,13 +79,14 @@ Result<double> kill_the_coordinator(const PartContext& context, BackgroundTraini
   PACELINE_ASSIGN(const Standing standing, training.standing());
   const double time = wall_time();
   PACELINE_TRY(kill(standing.coordinator, "the coordinator"));
+  // Whoever asked meanwhile would take time from the ranks.
+  PACELINE_TRY(
+      context.stage.pause(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(window_s))));
   PACELINE_TRY(context.stage.wait_for("another coordinator", [&]() -> Result<bool> {
     const Result<Standing> now = training.standing();
     if (!now.ok() && now.error().code == ErrorCode::aborted) return now.error();
     return now.ok() && now->coordinator != standing.coordinator && !now->ranks.empty();
   }));
-  PACELINE_TRY(context.stage.wait_for("the seconds after that to pass",
-                                      [&] { return Result<bool>(wall_time() > time + window_s); }));
   PACELINE_TRY(training.await_steps(2));
   return time;
 }

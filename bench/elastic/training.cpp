@@ -149,12 +149,16 @@ std::int64_t BackgroundTraining::steps_written() const {
   return text.ok() ? std::ranges::count(*text, '\n') : 0;
 }
 
+/// Each of them has the whole limit: how long a step takes is not known.
 Status BackgroundTraining::await_steps(std::int64_t more) {
   const std::int64_t wanted = steps_written() + more;
-  return stage_->wait_for(concat(more, " more steps"), [&]() -> Result<bool> {
-    PACELINE_TRY(check());
-    return steps_written() >= wanted;
-  });
+  for (std::int64_t written = wanted - more; written < wanted; written = steps_written())
+    PACELINE_TRY(stage_->wait_for("the job's next step", [&]() -> Result<bool> {
+      const Status alive = check();
+      if (!alive.ok()) return alive.error();
+      return steps_written() > written;
+    }));
+  return {};
 }
 
 Result<std::int64_t> BackgroundTraining::await_ranks(std::int64_t ranks, std::int64_t after_generation) {

@@ -1,6 +1,5 @@
 // Parts `cost` and `checkpoint`: of jobs in which nothing fails.
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "elastic/parts.hpp"
@@ -13,7 +12,10 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t first_steps = 30;  // are slower
-constexpr double block_s = 1;             // ten heartbeats, and as many reports
+// Of a run of steps: ten heartbeats and as many reports, and enough steps for a median; but a rank that is
+// quiet for 5 s counts as lost.
+constexpr double block_s = 1, longest_block_s = 3;
+constexpr std::int64_t least_block = 10;
 constexpr double most_cost_percent = 1, most_overlap_percent = 2;
 // What the ranks agree on after each step: Vote in worker/src/trainer.cpp.
 constexpr int vote_bytes = 56;
@@ -32,6 +34,11 @@ Result<double> measure_step(const PartContext& context) {
   const auto step = median_gap(commits, first_steps, 2 * first_steps);
   if (!step || *step <= 0) return Error{ErrorCode::corrupt, "the job has written no steps to metrics.jsonl"};
   return *step;
+}
+
+std::int64_t block_of(double step_s) {
+  const auto wanted = std::max(static_cast<std::int64_t>(block_s / step_s), least_block);
+  return std::max(std::min(wanted, static_cast<std::int64_t>(longest_block_s / step_s)), std::int64_t{1});
 }
 
 /// One vote of the ranks by itself, in seconds.
@@ -82,7 +89,7 @@ PartReport checkpoint_report(const std::vector<CheckpointSpan>& spans, const Com
 Result<PartReport> measure_cost(const PartContext& context) {
   PACELINE_ASSIGN(const double step, measure_step(context));
   PACELINE_ASSIGN(const double vote, measure_vote(context));
-  const std::int64_t block = std::clamp<std::int64_t>(std::llround(block_s / step), 4, 10000);
+  const std::int64_t block = block_of(step);
   PACELINE_ASSIGN(auto training, BackgroundTraining::start(context.stage, context.options, context.dataset,
                                                            {.quiet_steps = block}));
   PACELINE_TRY(training.await_steps(first_steps));
@@ -93,12 +100,14 @@ Result<PartReport> measure_cost(const PartContext& context) {
   const std::vector<double> ratios = alternation_ratios(commits, block, first_steps);
   if (ratios.empty()) return Error{ErrorCode::corrupt, "too few steps were written down"};
   const Figure messages{"heartbeats and reports, of a step", "%", percents(ratios)};
-  const Figure votes{"a vote after each step, of a step", "%", {100 * vote / step}};
+  const Figure noise{"runs that are alike, against each other", "%",
+                     percents(alternation_ratios(commits, block, first_steps, 2))};
+  const Figure votes{"a vote, after each step", "us", {vote * 1e6}};
   return PartReport{"cost",
                     concat("runs of ", block, " steps with and without heartbeats and reports, in turn"),
-                    {messages, votes, {"step", "ms", {step * 1e3}}},
+                    {messages, noise, votes, {"step", "ms", {step * 1e3}}},
                     {{"median cost of both, of a step", "%",
-                      spread_of(messages.values).median + votes.values.front(), most_cost_percent}}};
+                      spread_of(messages.values).median + 100 * vote / step, most_cost_percent}}};
 }
 
 Result<PartReport> measure_checkpoints(const PartContext& context) {

@@ -122,6 +122,8 @@ TEST(BenchElastic, ComparesRunsOfStepsInTurn) {
   for (const double ratio : alternation_ratios(commits, 4, 0)) EXPECT_NEAR(ratio, 1.1, 1e-9);
   EXPECT_EQ(alternation_ratios(commits, 4, 0).size(), 4U);
   EXPECT_EQ(alternation_ratios(commits, 4, 9).size(), 2U);
+  for (const double ratio : alternation_ratios(commits, 4, 0, 2)) EXPECT_NEAR(ratio, 1, 1e-9);
+  EXPECT_EQ(alternation_ratios(commits, 4, 0, 2).size(), 3U);
   EXPECT_TRUE(alternation_ratios({}, 4, 0).empty());
 }
 
