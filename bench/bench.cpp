@@ -5,6 +5,8 @@
 #include "allreduce/run.hpp"
 #include "data/options.hpp"
 #include "data/run.hpp"
+#include "elastic/options.hpp"
+#include "elastic/run.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
@@ -14,9 +16,11 @@ constexpr const char* help =
     "Measures parts of Paceline beside their limits and other libraries (docs/benchmarks.md).\n"
     "Usage: paceline bench allreduce [OPTIONS]\n"
     "       paceline bench data [OPTIONS] DIR...\n"
+    "       paceline bench elastic [OPTIONS]\n"
     "\n"
     "  allreduce  sums over ranks\n"
     "  data       loading samples from datasets\n"
+    "  elastic    jobs whose ranks and coordinators are lost, or that change their size\n"
     "\n"
     "`paceline bench allreduce --help` shows its options.\n";
 
@@ -37,6 +41,11 @@ int run_data_arguments(std::vector<std::string> arguments) {
   return options.ok() ? run_data(*options) : refuse(options.error());
 }
 
+int run_elastic_arguments(std::vector<std::string> arguments) {
+  const Result<ElasticOptions> options = parse_elastic(std::move(arguments));
+  return options.ok() ? run_elastic(*options) : refuse(options.error());
+}
+
 }  // namespace
 
 int run(std::span<const std::string> arguments) {
@@ -48,6 +57,7 @@ int run(std::span<const std::string> arguments) {
   const auto rest = arguments.subspan(arguments.empty() ? 0 : 1);
   if (what == "rank") return run_rank({rest.begin(), rest.end()});  // only for `bench allreduce` itself
   if (what == "data") return run_data_arguments({rest.begin(), rest.end()});
+  if (what == "elastic") return run_elastic_arguments({rest.begin(), rest.end()});
   if (what != "allreduce")
     return complain(
         concat(what.empty() ? "say what to measure" : concat("there is nothing to measure called ", what),

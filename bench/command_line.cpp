@@ -1,8 +1,12 @@
 #include "command_line.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
@@ -19,6 +23,17 @@ Status parse_arguments(CLI::App& app, std::vector<std::string> arguments) {
     return Error{ErrorCode::invalid_argument,
                  concat(text, "; `", app.get_name(), " --help` shows how it is used")};
   }
+  return {};
+}
+
+Status check_json(const std::string& path) {
+  if (path.empty()) return {};
+  const bool existed = ::access(path.c_str(), F_OK) == 0;
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  if (!file.valid())
+    return Error{ErrorCode::invalid_argument,
+                 concat("--json: ", system_error(path).message, ": name a file in a folder that exists")};
+  if (!existed) ::unlink(path.c_str());
   return {};
 }
 

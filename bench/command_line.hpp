@@ -15,4 +15,7 @@ namespace paceline::bench {
 /// request for help is an error with code aborted whose message is the help.
 [[nodiscard]] Status parse_arguments(CLI::App& app, std::vector<std::string> arguments);
 
+/// Of --json: a path that cannot be written should not cost a run. None is right.
+[[nodiscard]] Status check_json(const std::string& path);
+
 }  // namespace paceline::bench

@@ -6,24 +6,12 @@
 #include <unistd.h>
 
 #include <array>
-#include <csignal>
 
 #include "allreduce/group.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
 namespace {
-
-Result<UniqueFd> catch_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-  UniqueFd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals.valid()) return system_error("cannot receive signals");
-  return signals;
-}
 
 Result<UniqueFd> listen_at(const std::string& host, int& port) {
   sockaddr_in address{};

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -122,6 +123,17 @@ std::string describe_status(int status) {
   return concat("exit status ", WEXITSTATUS(status));
 }
 
+Result<UniqueFd> catch_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  UniqueFd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals.valid()) return system_error("cannot receive signals");
+  return signals;
+}
+
 Status adopt_orphans() {
   if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return system_error("cannot adopt orphans");
   return {};
@@ -140,7 +152,11 @@ void kill_descendants(pid_t spared) {
 
 Result<ScratchFolder> ScratchFolder::make() {
   // Memory where there is some: shared-memory files of the peers go there, and a disk would slow them down.
-  std::string pattern = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  return make_in(::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+}
+
+Result<ScratchFolder> ScratchFolder::make_in(const std::string& parent) {
+  std::string pattern = parent;
   pattern += concat("/paceline-bench-", ::getpid(), "-XXXXXX");
   if (::mkdtemp(pattern.data()) == nullptr) return system_error(concat("cannot make a folder ", pattern));
   ScratchFolder folder;

@@ -33,6 +33,9 @@ struct Process {
 /// What is behind a wait status: "exit status 3", "signal 9 (Killed)".
 [[nodiscard]] std::string describe_status(int status);
 
+/// SIGINT, SIGTERM and SIGHUP are read from it from now on, without waiting, and end nothing by themselves.
+[[nodiscard]] Result<UniqueFd> catch_signals();
+
 /// From now on the descendants of this process that lose their parent become its children, so that
 /// kill_descendants finds them wherever their launcher has put them.
 [[nodiscard]] Status adopt_orphans();
@@ -40,11 +43,13 @@ struct Process {
 /// Kills and reaps every descendant of this process but `spared`, until none is left or 10 s are over.
 void kill_descendants(pid_t spared);
 
-/// A folder in memory for what contenders have to keep in files. A process of its own removes it, and all in
+/// A folder for what contenders have to keep in files. A process of its own removes it, and all in
 /// it, when this one ends, even by SIGKILL.
 class ScratchFolder {
  public:
+  /// In memory, where there is some.
   [[nodiscard]] static Result<ScratchFolder> make();
+  [[nodiscard]] static Result<ScratchFolder> make_in(const std::string& parent);
   ScratchFolder(ScratchFolder&&) = default;
   ScratchFolder& operator=(ScratchFolder&&) = delete;
   ~ScratchFolder();

@@ -1,14 +1,12 @@
 #include "allreduce/run.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <iostream>
 
 #include "allreduce/measure.hpp"
 #include "allreduce/report.hpp"
 #include "allreduce/sizes.hpp"
 #include "allreduce/table.hpp"
+#include "command_line.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::bench {
@@ -20,18 +18,6 @@ int complain(const Error& error) {
   std::cout.flush();
   std::cerr << "paceline: " << error.message << "\n";
   return error.code == ErrorCode::invalid_argument ? 2 : 1;
-}
-
-/// A path that cannot be written should not cost a run.
-Status check_json(const std::string& path) {
-  if (path.empty()) return {};
-  const bool existed = ::access(path.c_str(), F_OK) == 0;
-  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  if (!file.valid())
-    return Error{ErrorCode::invalid_argument,
-                 concat("--json: ", system_error(path).message, ": name a file in a folder that exists")};
-  if (!existed) ::unlink(path.c_str());
-  return {};
 }
 
 std::vector<std::string> contenders_of(const AllreduceOptions& options, const Placement& placement) {

@@ -26,7 +26,7 @@ class AgentLink {
   AgentLink& operator=(const AgentLink&) = delete;
   void start();
   /// From now on the agent hears ten times a second that this process is there, and what activity() says.
-  void send_heartbeats() noexcept { beats_ = true; }
+  void send_heartbeats(bool wanted = true) noexcept { beats_ = wanted; }
   /// For the training thread.
   [[nodiscard]] Activity& activity() noexcept { return activity_; }
 

@@ -15,6 +15,12 @@ namespace {
 const SteadyClock steady_clock;
 constexpr Duration progress_interval = std::chrono::milliseconds(100);
 
+/// For `paceline bench elastic`: how many steps in a row are alternately told of and not; 0: all are told of.
+std::int64_t quiet_steps() {
+  const std::optional<std::string> text = environment("PACELINE_BENCH_QUIET_STEPS");
+  return text ? parse_integer(*text, 1, std::int64_t{1} << 32).value_or(0) : 0;
+}
+
 OptimizerConfig optimizer_config(const OptimizerSpec& spec) {
   OptimizerConfig config;
   config.kind = spec.kind == "adamw" ? OptimizerKind::adamw : OptimizerKind::sgd;
@@ -46,6 +52,7 @@ RankTraining::RankTraining(const StartMessage& start, AgentLink& link)
       job_(start.job),
       link_(link),
       log_(link, steady_clock),
+      quiet_steps_(quiet_steps()),
       checkpointing_(start.run_dir, link) {
 }
 
@@ -93,9 +100,12 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator) 
     PACELINE_TRY(trainer_->enter(*communicator_));
   else
     PACELINE_TRY(make_trainer());
-  PACELINE_TRY(share_state());
+  PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
+  // `paceline bench elastic` reads this line.
+  log(LogLevel::info, concat("generation ", form_.generation, " goes on after step ", counters_.committed,
+                             ": ", transfer.bytes, " bytes of state came in ", to_ms(transfer.took), " ms"));
   redirect_loader();
   if (makes_checkpoints()) checkpointing_.reserve(bytes_of(state()), form_.rank, communicator_->size());
   PACELINE_TRY(link_.send(EnteredMessage{form_.generation}));
@@ -103,7 +113,7 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator) 
 }
 
 /// Collective: afterwards all ranks hold the state.
-Status RankTraining::share_state() {
+Result<RankTraining::Transfer> RankTraining::share_state() {
   // All read a part of the checkpoint, and give it to the others.
   const bool all_read = !form_.checkpoint.empty() && form_.donors == 0;
   // Before the first step all begin with rank 0's weights, for a plugin may draw them anew in each process.
@@ -115,12 +125,16 @@ Status RankTraining::share_state() {
   } else if (reads) {  // another rank was lost before all had read theirs
     PACELINE_TRY(load_checkpoint(nullptr));
   }
-  if (all_read || donors < communicator_->size())
+  Transfer transfer;
+  if (all_read || donors < communicator_->size()) {
+    const Instant begin = steady_clock.now();
     PACELINE_TRY(transfer_state(*communicator_, donors, state()));
+    transfer = {bytes_of(state()), steady_clock.now() - begin};
+  }
   checkpoint_.clear();  // not before: whoever is interrupted begins anew
-  if (!reads) return {};
+  if (!reads) return transfer;
   counters_.stopped = 0;  // as the run was before
-  if (counters_.committed == form_.base_step) return {};
+  if (counters_.committed == form_.base_step) return transfer;
   return Error{ErrorCode::corrupt, concat("the checkpoint is of step ", counters_.committed,
                                           ", and the run is to go on after step ", form_.base_step)};
 }
@@ -231,6 +245,7 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   const Duration busy_before = communicator_->busy();
   const StepRange range = plan_->steps.range(step);
   spec_ = {};
+  if (quiet_steps_ > 0) link_.send_heartbeats(!is_quiet(step));
   link_.activity().at_step(step + 1);
   link_.activity().begin(Phase::data);
   PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(range, spec_));
@@ -284,7 +299,7 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   figures.gradient_norm = outcome.gradient_norm;
   figures.samples_per_second = rate_.per_second();
   log_.add(std::move(figures));
-  if (!leads()) return {};
+  if (!leads() || is_quiet(spec.step)) return {};
   PACELINE_TRY(log_.send_some());
   return tell_progress(range, outcome.loss);
 }

@@ -60,7 +60,12 @@ class RankTraining {
  private:
   [[nodiscard]] bool leads() const { return form_.rank == 0; }
   [[nodiscard]] Status make_trainer();
-  [[nodiscard]] Status share_state();
+  /// Of the training state to those who had none, as this rank saw it: its wait for the others is in it.
+  struct Transfer {
+    std::int64_t bytes = 0;  // 0: there was none
+    Duration took{};
+  };
+  [[nodiscard]] Result<Transfer> share_state();
   [[nodiscard]] Status load_checkpoint(const CheckpointSlice* slice);
   [[nodiscard]] std::vector<StatePart> state();
   [[nodiscard]] Status agree_where_to_begin();
@@ -92,10 +97,16 @@ class RankTraining {
            counters_.ended_epochs < plan_->steps.range(counters_.committed - 1).epoch + 1;
   }
 
+  /// Nothing is said of it to the agent before a later step.
+  [[nodiscard]] bool is_quiet(std::int64_t step) const {
+    return quiet_steps_ > 0 && step / quiet_steps_ % 2 == 1;
+  }
+
   const StartMessage& start_;
   const Job& job_;
   AgentLink& link_;
   StepLog log_;
+  const std::int64_t quiet_steps_;
 
   std::optional<Dataset> dataset_;
   std::optional<Dataset> eval_dataset_;
