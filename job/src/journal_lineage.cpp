@@ -67,6 +67,7 @@ void go_on(Journal& history, Journal next) {
   append(history.steps, next.steps);
   append(history.epochs, next.epochs);
   append(history.evaluated, next.evaluated);
+  append(history.generations, next.generations);
   append(history.faults, next.faults);
   history.fault_count += next.fault_count;
   history.terms.push_back({next.header.term, last_step(history)});

@@ -84,6 +84,13 @@ class Members {
     return "";
   }
 
+  bool flag(const char* name) {
+    const Json* value = find(name);
+    if (value == nullptr) return false;
+    if (!value->is_boolean()) complain(name, "true or false");
+    return *value == true;
+  }
+
   std::string plain_text(const char* name) {
     std::string plain = text(name);
     if (!is_plain(plain)) complain(name, "a plain string");
@@ -258,6 +265,12 @@ void Reader::take_record(std::string_view text) {
     keep(epoch, [&](const JournalEpoch& read) { journal_.epochs.push_back(read); });
   } else if (type == "evaluation") {
     keep(members.integer("epoch", 1), [&](std::int64_t epoch) { journal_.evaluated.push_back(epoch); });
+  } else if (type == "generation") {
+    JournalGeneration generation{members.integer("generation", 1), members.integer("term", 1),
+                                 members.integer("base_step", 0),  members.integer("ranks", 1),
+                                 members.flag("planned"),          members.text("reason")};
+    keep(std::move(generation),
+         [&](JournalGeneration read) { journal_.generations.push_back(std::move(read)); });
   } else if (type == "end") {
     JournalEnd end{members.plain_text("status"), members.integer("steps", 0), ""};
     if (line.json.contains("error")) end.error = members.text("error");

@@ -144,6 +144,7 @@ Result<RunRecord> RunRecord::succeed(const std::string& run_dir, const Clock& cl
 /// Where the next step of `history` belongs.
 void RunRecord::go_on_from(const Journal& history, std::int64_t base_step) {
   steps_ = base_step;
+  generations_ = history.generations;
   for (const JournalStep& step : history.steps)
     if (step.step <= base_step) epoch_samples_ = step.first == 0 ? step.count : epoch_samples_ + step.count;
   for (const JournalEpoch& epoch : history.epochs)
@@ -184,7 +185,22 @@ Status RunRecord::add(const EvalMessage& eval) {
 }
 
 Status RunRecord::add(const JournalGeneration& generation) {
+  generations_.push_back(generation);
   return journal_.add(generation);
+}
+
+CoordinatorHistory RunRecord::generations_since(std::int64_t term) const {
+  CoordinatorHistory history;
+  for (const JournalGeneration& generation : generations_) {
+    if (generation.term < term) continue;
+    const bool first = history.announced == 0;
+    history.announced = std::max(history.announced, generation.generation);
+    if (generation.planned)
+      ++history.resizes;
+    else if (!first)
+      ++history.repairs;
+  }
+  return history;
 }
 
 Status RunRecord::add(const JournalCheckpoint& checkpoint) {

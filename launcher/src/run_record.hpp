@@ -10,6 +10,7 @@
 #include "paceline/job/journal.hpp"
 #include "paceline/job/plan.hpp"
 #include "paceline/job/protocol.hpp"
+#include "paceline/sched/coordinator.hpp"
 
 namespace paceline {
 
@@ -46,6 +47,8 @@ class RunRecord {
   [[nodiscard]] Status sync();
   /// Steps that are written down, those of earlier terms included.
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Generations that were trained in, by those who wrote from `term` on, as far as they are written down.
+  [[nodiscard]] CoordinatorHistory generations_since(std::int64_t term) const;
   /// Of the coordinator that writes it.
   [[nodiscard]] std::int64_t term() const noexcept { return term_; }
   /// Of the run's consumed hashes; the same in all terms.
@@ -70,6 +73,7 @@ class RunRecord {
   std::int64_t steps_ = 0;
   std::int64_t epoch_samples_ = 0;
   std::int64_t evaluated_epoch_ = 0;
+  std::vector<JournalGeneration> generations_;
 };
 
 /// The first line of a run's journal: everything that the order of the workers' samples depends on, and a new

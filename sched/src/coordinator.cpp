@@ -266,7 +266,6 @@ bool Coordinator::is_next_whole() const {
 void Coordinator::tell_formed() {
   const bool repaired = current_.record != nullptr;
   if (repaired) note_attempt(next_.record->base_step);
-  if (repaired) ++repairs_;
   current_ = std::exchange(next_, {});
   state_ = State::running;
   entered_ = false;
@@ -287,10 +286,23 @@ void Coordinator::tell_formed() {
       set_stage(id, worker, Stage::waiting);
     }
   }
-  want(Announce{
-      Announce::Kind::generation,
-      concat("generation ", current_.record->generation, ": ", count(ranks_of(current_.record), "rank"),
-             " from step ", current_.record->base_step + 1, ", ", current_.record->reason)});
+  announce_generation();
+}
+
+/// That the current one is what is trained in.
+void Coordinator::announce_generation() {
+  const GenerationRecord& record = *current_.record;
+  CoordinatorHistory& history = options_.history;
+  const bool first = history.announced == 0;
+  history.announced = record.generation;
+  if (record.planned)
+    ++history.resizes;
+  else if (!first)
+    ++history.repairs;
+  const std::string from = record.planned ? "" : concat(" from step ", record.base_step + 1);
+  want(Announce{Announce::Kind::generation,
+                concat("generation ", record.generation, ": ", count(ranks_of(current_.record), "rank"), from,
+                       ", ", record.reason)});
 }
 
 void Coordinator::handle(const WorkerEntered& event) {

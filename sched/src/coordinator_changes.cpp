@@ -259,7 +259,6 @@ void Coordinator::changed_to_next() {
   current_ = std::exchange(next_, {});
   state_ = State::running;
   entered_ = false;
-  ++resizes_;
   for (auto& [id, worker] : workers_) {
     if (worker.stage != Stage::training && worker.stage != Stage::entering) continue;
     worker.shed = false;
@@ -268,9 +267,7 @@ void Coordinator::changed_to_next() {
     else
       set_stage(id, worker, Stage::exiting, options_.limits.exit);  // it exits by itself
   }
-  want(Announce{Announce::Kind::generation,
-                concat("generation ", current_.record->generation, ": ",
-                       count(ranks_of(current_.record), "rank"), ", ", current_.record->reason)});
+  announce_generation();
 }
 
 void Coordinator::handle(const PreparationFailed& event) {

@@ -19,6 +19,8 @@ CoordinatorEffects Coordinator::take_over(const std::vector<Generation>& records
   if (current_.record != nullptr) {
     state_ = State::running;
     applied_ = std::max(applied_, current_.record->base_step);
+    // The ranks may have changed to it while nobody listened.
+    if (current_.record->generation > options_.history.announced) announce_generation();
     sort_out_members();
     sort_out_others();
     // Whoever prepares it may change to it until told otherwise; that is then seen like any other surprise.

@@ -236,6 +236,10 @@ class Coordinated(unittest.TestCase, Refusals):
                 run.await_ranks(4, after=1)
                 summary, terms = self.stop_and_prove(run)
                 self.assertEqual((summary["repairs"], terms), (0, [1, 2]))
+                # Also a change that the ranks made while there was no coordinator is known.
+                changes = [number for number, _ in run.trained_in() if number > 1]
+                self.assertEqual(summary["resizes"], len(changes))
+                self.assertEqual(summary["generation"], changes[-1])
 
     def test_at_any_time_of_a_short_job(self):
         steps = 25

@@ -75,9 +75,22 @@ void Simulation::check_accused(const EndWorker& end) {
           concat("P4: worker ", end.worker, " is ended for being slow, and is not"));
 }
 
+/// It goes by itself with the commit that the others have changed at without it, if it has not yet.
+bool Simulation::is_left_out(const Worker& worker) const {
+  return worker.in != nullptr && std::ranges::any_of(planes_, [&](const auto& entry) {
+           const auto& [generation, plane] = entry;
+           return generation > worker.in->generation && plane.record->planned && plane.base &&
+                  !plane.members.contains(worker.id);
+         });
+}
+
 void Simulation::check_end(const EndJob& end) {
   say(concat("the job ends: ", end.status, " ", end.why));
   const auto contains = [&](const char* text) { return end.why.find(text) != std::string::npos; };
+  if (end.status == "completed")
+    for (const std::int64_t generation : trained_)
+      check(announced_.contains(generation),
+            concat("generation ", generation, " trained, and the journal doesn't know of it"));
   if (end.status == "completed")
     return check(std::ssize(committed_) == setting_.steps,
                  concat("it is completed after ", committed_.size(), " steps"));
@@ -85,7 +98,8 @@ void Simulation::check_end(const EndJob& end) {
   check(!end.why.empty(), "it fails without a word");
   if (contains("no rank is left")) {
     for (const auto& [id, worker] : workers_) {
-      const bool there = worker.phase != Phase::gone && worker.phase != Phase::finishing && !worker.evicted;
+      const bool there = worker.phase != Phase::gone && worker.phase != Phase::finishing && !worker.evicted &&
+                         !is_left_out(worker);
       check(!there || !can_reach(standing(worker), std::ssize(committed_)),
             concat("it fails for want of a survivor, and worker ", id, " is one"));
     }

@@ -46,7 +46,9 @@ CoordinatorOptions second_term(std::int64_t wish) {
 TEST(P5, TrainingIsNotDisturbedByASuccessor) {
   Script script(second_term(3), {generation(1, {1, 2, 3})}, {in(1, 1), in(2, 1), in(3, 1)});
   EXPECT_EQ(script.state(), State::running);
-  EXPECT_TRUE(script.effects().empty());
+  // The journal may not know yet what they train in. Nothing else is said, and to no worker.
+  EXPECT_EQ(script.effects().size(), 1U);
+  EXPECT_NE(script.find<Announce>(), nullptr);
   // And it is a coordinator like any other.
   script.lost(2);
   EXPECT_EQ(script.whom<LeaveGeneration>(), Workers({1, 3}));
@@ -54,6 +56,26 @@ TEST(P5, TrainingIsNotDisturbedByASuccessor) {
   EXPECT_EQ(script.recorded().generation, 2);
   EXPECT_EQ(script.recorded().term, 2);
   EXPECT_EQ(script.recorded().base_step, 7);
+}
+
+TEST(P5, WhatIsInTheJournalIsNotAnnouncedAgainAndCounted) {
+  CoordinatorOptions options = second_term(3);
+  options.history = {.announced = 4, .repairs = 2, .resizes = 1};
+  Script script(options, {generation(4, {1, 2, 3})}, {in(1, 4), in(2, 4), in(3, 4)});
+  EXPECT_TRUE(script.effects().empty());
+  EXPECT_EQ(script.coordinator().repairs(), 2);
+  EXPECT_EQ(script.coordinator().resizes(), 1);
+}
+
+TEST(P5, AChangeThatNobodyHeardOfIsAnnounced) {
+  CoordinatorOptions options = second_term(3);
+  options.history.announced = 1;
+  Script script(options, {generation(1, {1, 2}), generation(2, {1, 2, 3}, true, 2)},
+                {in(1, 2), in(2, 2), in(3, 2)});
+  ASSERT_NE(script.find<Announce>(), nullptr);
+  EXPECT_EQ(script.find<Announce>()->kind, Announce::Kind::generation);
+  EXPECT_EQ(script.coordinator().resizes(), 1);
+  EXPECT_EQ(script.coordinator().repairs(), 0);
 }
 
 TEST(P5, ARankThatWasLostWithTheCoordinatorIsMissed) {

@@ -68,8 +68,8 @@ Outcome Simulation::run() {
   }
   if (end_) outcome_.status = end_->status;
   if (end_) outcome_.why = end_->why;
-  outcome_.repairs = earlier_repairs_ + (coordinator_ ? coordinator_->repairs() : 0);
-  outcome_.resizes = earlier_resizes_ + (coordinator_ ? coordinator_->resizes() : 0);
+  outcome_.repairs = journal_.repairs;
+  outcome_.resizes = journal_.resizes;
   outcome_.applied = std::ssize(committed_);
   return std::move(outcome_);
 }
@@ -221,6 +221,18 @@ void Simulation::do_it(const EndWorker& effect) {
 
 void Simulation::do_it(const Announce& effect) {
   say(effect.text);
+  if (effect.kind != Announce::Kind::generation) return;
+  const GenerationRecord& record = *coordinator_->generation();
+  check(record.generation > journal_.announced, "a generation is announced twice, or too late");
+  const bool first = announced_.empty();
+  announced_.insert(record.generation);
+  journal_.announced = record.generation;
+  if (record.planned)
+    ++journal_.resizes;
+  else if (!first)
+    ++journal_.repairs;
+  check(coordinator_->repairs() == journal_.repairs && coordinator_->resizes() == journal_.resizes,
+        "a coordinator counts otherwise than its job's journal");
 }
 
 void Simulation::do_it(const EndJob& effect) {
@@ -262,8 +274,6 @@ void Simulation::said_by_agent(WorkerId id, const CoordinatorEffect& effect) {
 void Simulation::crash() {
   if (!coordinator_ || end_) return;
   say(concat("the coordinator of term ", term_, " is lost"));
-  earlier_repairs_ += coordinator_->repairs();
-  earlier_resizes_ += coordinator_->resizes();
   coordinator_.reset();
   ++term_;  // nobody listens to what it has sent
   ++tick_;
@@ -274,6 +284,7 @@ void Simulation::take_over() {
   CoordinatorOptions options = setting_.job;
   options.term = term_;
   options.wish = wish_;
+  options.history = journal_;
   options.base_step = dice_.between(std::int64_t{0}, std::ssize(committed_));  // that the journal has
   std::vector<Generation> records;
   for (const auto& [number, record] : written_) {

@@ -204,6 +204,7 @@ class Simulation {
   void check_record(const Generation& record);
   void check_told(const Generation& record);
   void check_applied(Worker& worker);
+  [[nodiscard]] bool is_left_out(const Worker& worker) const;
   void check_end(const EndJob& end);
   void check_accused(const EndWorker& end);
   void say(const std::string& what);
@@ -220,7 +221,9 @@ class Simulation {
   std::map<std::int64_t, Generation> written_;
   std::set<std::int64_t> by_the_dead_;  // records that a coordinator wrote after another had taken over
   Coordinator::State state_before_ = Coordinator::State::forming;
-  std::int64_t earlier_repairs_ = 0, earlier_resizes_ = 0;
+  CoordinatorHistory journal_;           // what the coordinators have announced
+  std::set<std::int64_t> announced_;     // generations
+  std::set<std::int64_t> trained_;       // generations that committed a step
   std::set<std::int64_t> acknowledged_;  // records that the coordinator knows to be written
   std::optional<EndJob> end_;
   std::uint64_t tick_ = 0;

@@ -314,6 +314,7 @@ void Simulation::apply(Worker& worker) {
   ++worker.doing;
   Plane& plane = plane_of(worker.in);
   check_applied(worker);
+  trained_.insert(plane.record->generation);
   const Step result = plane.steps[worker.applied];
   worker.promised = false;
   if (plane.record->members.front().worker == worker.id) report(worker, StepsCommitted{worker.applied});

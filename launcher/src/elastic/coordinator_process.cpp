@@ -32,6 +32,8 @@ constexpr Duration gather_again_limit = std::chrono::seconds(5);
 // Without any agent for so long there is no job any more.
 constexpr Duration alone_limit = std::chrono::seconds(30);
 constexpr Duration look_interval = std::chrono::seconds(1);
+// A turn of the loop takes a small part of this.
+constexpr Duration own_pause = std::chrono::seconds(1);
 constexpr Duration part_limit = std::chrono::seconds(5);
 
 Result<std::string> listening_host(const LaunchFacts& facts) {
@@ -128,11 +130,13 @@ Status CoordinatorProcess::open_record() {
 Status CoordinatorProcess::loop() {
   while (!ended_) {
     poll_once();
+    begin_turn();
+    look_for_newer();
+    if (ended_) break;
     begin_when_all_are_there();
     drop_silent_agents();
     beat();
     acknowledge_steps();
-    look_for_newer();
     note_attending();
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
@@ -147,6 +151,15 @@ void CoordinatorProcess::part() {
   const Deadline deadline(clock_, part_limit);
   const auto is_there = [](const auto& agent) { return agent.second.stream.has_value(); };
   while (!fenced_ && std::ranges::any_of(roster_.agents(), is_there) && !deadline.passed()) poll_once();
+}
+
+/// A process that stood still must not blame others for a silence of its own, and may have been succeeded.
+void CoordinatorProcess::begin_turn() {
+  const Instant before = std::exchange(turn_at_, clock_.now());
+  if (before == Instant{} || turn_at_ - before < own_pause) return;
+  log(LogLevel::warning, concat("this coordinator stood still for ", to_seconds(turn_at_ - before), " s"));
+  for (auto& [name, agent] : roster_.agents()) agent.heard_at += turn_at_ - before;
+  looked_at_ = {};
 }
 
 /// Whoever has a higher term is in charge.
@@ -276,7 +289,7 @@ void CoordinatorProcess::send_all(const control::ToAgent& message) {
 
 void CoordinatorProcess::drop_silent_agents() {
   const auto is_silent = [this](const auto& agent) {
-    return clock_.now() - agent.second.heard_at >= agent_silence;
+    return turn_at_ - agent.second.heard_at >= agent_silence;
   };
   // Where none is heard they may all be stopped for a while, or the machine has too much to do: those whose
   // streams are there are waited for, as there is nobody whom the job could go on with.
@@ -391,6 +404,7 @@ Status CoordinatorProcess::succeed() {
   options.room = roster_.room();
   options.base_step = record_->steps();
   options.last_worker = highest_worker(options_.run_dir);
+  options.history = record_->generations_since(facts_.position.term);
   coordinator_.emplace(options);
   const std::string text =
       concat("another coordinator, of term ", options_.term, ", has taken over after step ", record_->steps(),

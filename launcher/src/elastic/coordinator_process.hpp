@@ -67,6 +67,7 @@ class CoordinatorProcess {
   [[nodiscard]] Status begin();
   [[nodiscard]] Status open_record();
   [[nodiscard]] Status succeed();
+  void begin_turn();
   void look_for_newer();
   [[nodiscard]] std::int64_t steps() const { return record_ ? record_->steps() : facts_.position.base_step; }
 
@@ -134,7 +135,7 @@ class CoordinatorProcess {
   std::vector<CoordinatorEvent> events_;      // that wait: for the effects in hand, or for the coordinator
   bool ended_ = false, fenced_ = false;
   bool attending_changed_ = false;
-  Instant began_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
+  Instant began_at_{}, turn_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
   std::int64_t acknowledged_ = 0;
   std::optional<std::int64_t> finished_rank_;  // whose figures the outcome has
   Outcome outcome_;

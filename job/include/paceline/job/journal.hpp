@@ -113,13 +113,14 @@ struct Journal {
   JournalHeader header;
   std::vector<JournalStep> steps;  ///< as they stand
   std::vector<JournalEpoch> epochs;
-  std::vector<std::int64_t> evaluated;  ///< epochs
-  std::vector<JournalTerm> terms;       ///< of a lineage, oldest first
-  std::int64_t bytes = 0;               ///< of the lines that are whole; of a lineage the newest term's
-  std::optional<JournalEnd> end;        ///< where no step follows; none: the run was killed, or still runs
-  bool torn_end = false;                ///< the last line was not written to its end, and is left out
-  std::vector<JournalFault> faults;     ///< the first of them
-  std::int64_t fault_count = 0;         ///< all of them
+  std::vector<std::int64_t> evaluated;         ///< epochs
+  std::vector<JournalGeneration> generations;  ///< also those that trained steps which don't count any more
+  std::vector<JournalTerm> terms;              ///< of a lineage, oldest first
+  std::int64_t bytes = 0;            ///< of the lines that are whole; of a lineage the newest term's
+  std::optional<JournalEnd> end;     ///< where no step follows; none: the run was killed, or still runs
+  bool torn_end = false;             ///< the last line was not written to its end, and is left out
+  std::vector<JournalFault> faults;  ///< the first of them
+  std::int64_t fault_count = 0;      ///< all of them
 };
 
 /// Bytes from anywhere. An error where they don't begin with a header of this version; whatever is wrong

@@ -238,6 +238,13 @@ struct CoordinatorLimits {
       10;  ///< generations in a row in which nobody could begin to train; then it is the network's
 };
 
+/// What earlier coordinators of a job have announced.
+struct CoordinatorHistory {
+  std::int64_t announced = 0;  ///< the newest generation that trained; none yet: 0
+  std::int64_t repairs = 0;
+  std::int64_t resizes = 0;
+};
+
 struct CoordinatorOptions {
   std::int64_t term = 1;
   std::int64_t last_generation = 0;  ///< highest number that is taken
@@ -247,6 +254,7 @@ struct CoordinatorOptions {
   std::int64_t max_ranks = 1;
   std::int64_t wish = 1;  ///< ranks that the job would like to have, within the two
   std::int64_t room = std::numeric_limits<std::int64_t>::max();  ///< for workers, until RoomChanged
+  CoordinatorHistory history;
   CoordinatorLimits limits;
 };
 
@@ -290,8 +298,9 @@ class Coordinator {
   /// What a worker is at, for people; "gone" where it is unknown.
   [[nodiscard]] std::string describe(WorkerId id) const;
   [[nodiscard]] std::int64_t wish() const noexcept { return options_.wish; }
-  [[nodiscard]] std::int64_t repairs() const noexcept { return repairs_; }
-  [[nodiscard]] std::int64_t resizes() const noexcept { return resizes_; }
+  /// Of the whole job, under whichever coordinator.
+  [[nodiscard]] std::int64_t repairs() const noexcept { return options_.history.repairs; }
+  [[nodiscard]] std::int64_t resizes() const noexcept { return options_.history.resizes; }
 
  private:
   enum class Stage {
@@ -382,6 +391,7 @@ class Coordinator {
   void record_again();
   [[nodiscard]] bool is_next_whole() const;
   void tell_formed();
+  void announce_generation();
   void tell_prepared();
   void changed_to_next();
   void give_up_next(const std::string& why);
@@ -455,7 +465,6 @@ class Coordinator {
   Instant looked_at_{};              // for silent and stuck workers
   std::optional<Instant> look_at_;   // for the next time; nothing before the first heartbeat
   std::optional<Instant> stop_at_, finish_at_;
-  std::int64_t repairs_ = 0, resizes_ = 0;
 };
 
 }  // namespace paceline
