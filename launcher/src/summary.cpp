@@ -63,7 +63,7 @@ std::string summary_json(const RunFacts& facts, const Outcome& outcome) {
   Json json;
   json["status"] = outcome.status;
   if (outcome.failure) add_failure(json, *outcome.failure);
-  json["ranks"] = facts.ranks;
+  json["ranks"] = outcome.ranks.value_or(facts.ranks);
   json["run_dir"] = facts.run_dir;
   if (facts.action == "train") {
     json["generation"] = outcome.generation;

@@ -209,6 +209,14 @@ Result<RunPosition> position_of(const Prepared& prepared, Display& display) {
   return position;
 }
 
+/// For whoever takes part from another folder.
+void make_paths_absolute(Job& job) {
+  job.data.train = absolute_path(job.data.train);
+  if (!job.data.eval.empty()) job.data.eval = absolute_path(job.data.eval);
+  // Without a slash it is looked for where libraries are.
+  if (job.model.plugin.find('/') != std::string::npos) job.model.plugin = absolute_path(job.model.plugin);
+}
+
 /// What agents and coordinators find in the run directory.
 Status prepare_run(const Place& place, const LaunchRequest& request, const RunPosition& position,
                    const Team& team) {
@@ -242,6 +250,7 @@ int lead(const TrainOptions& options, const Place& place) {
   const Result<RunPosition> position = position_of(*prepared, head.display());
   if (!position.ok()) return head.give_up(facts, position.error());
   request.first_term = position->term;
+  make_paths_absolute(request.job);
   const Status written = prepare_run(place, request, *position, prepared->team);
   if (!written.ok()) return head.give_up(facts, written.error());
   announce(head, *prepared);

@@ -249,7 +249,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   const control::Register& self = message.register_();
   if (self.version() != control::version || self.program_version() != PACELINE_VERSION)
     return refuse(stream,
-                  concat("agent ", self.agent(), " is of version ", self.program_version(), " (protocol ",
+                  concat(self.agent(), " is of version ", self.program_version(), " (protocol ",
                          self.version(), ") and the coordinator of version ", PACELINE_VERSION, " (protocol ",
                          control::version, "): all parts of a job must be of the same build"));
   Roster::Agent* agent = roster_.find(self.agent());
@@ -260,7 +260,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
     if (agent != nullptr) drop_agent(self.agent(), "began anew");
     agent = &roster_.add(self, options_.term, clock_.now());
     attending_changed_ = true;
-    log(LogLevel::info, concat("agent ", self.agent(), " registered with ", agent->slots.size(), " slots"));
+    log(LogLevel::info, concat(self.agent(), " registered with ", agent->slots.size(), " slots"));
   }
   agent->stream = stream;
   agent->heard_at = clock_.now();
@@ -492,7 +492,7 @@ void CoordinatorProcess::said(const std::string& agent, const control::WorkerSai
   if (where == nullptr || where->agent != agent) return;  // it is gone already
   const Result<WorkerMessage> message = decode(said.message());
   if (message.ok()) return handle(said.worker(), *message, said);
-  log(LogLevel::warning, concat("agent ", agent, " handed on what is no message: ", message.error().message));
+  log(LogLevel::warning, concat(agent, " handed on what is no message: ", message.error().message));
   end_with(said.worker(), "does not speak as a worker should");
 }
 
@@ -776,7 +776,9 @@ void CoordinatorProcess::end_job(const std::string& warning) {
   if (coordinator_) {
     ended.set_repairs(coordinator_->repairs());
     ended.set_resizes(coordinator_->resizes());
-    ended.set_generation(coordinator_->generation() == nullptr ? 1 : coordinator_->generation()->generation);
+    const Generation last = coordinator_->generation();
+    ended.set_generation(last == nullptr ? 1 : last->generation);
+    ended.set_ranks(last == nullptr ? facts_.ranks : std::ssize(last->members));
   }
   if (outcome_.finished) ended.set_finished(encode(*outcome_.finished));
   if (outcome_.eval) ended.set_eval(encode(*outcome_.eval));

@@ -315,6 +315,7 @@ void ElasticAgent::finish(const control::JobEnded& ended) {
   ended_ = true;
   outcome_.status = ended.status();
   outcome_.generation = ended.generation();
+  outcome_.ranks = ended.ranks();
   outcome_.repairs = ended.repairs();
   outcome_.resizes = ended.resizes();
   outcome_.finished = decoded<FinishedMessage>(ended.finished());
