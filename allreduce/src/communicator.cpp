@@ -188,9 +188,12 @@ Work Communicator::all_gather_async(const void* input, void* output, std::size_t
   return work;
 }
 
-Work Communicator::broadcast_async(void* data, std::size_t count, DataType type, int root, int priority) {
+Work Communicator::broadcast_async(void* data, std::size_t count, DataType type, int root, int priority,
+                                   bool has_it) {
+  Request request = make_broadcast_request(data, count, type, root, priority);
+  request.has_it = has_it;
   Work work;
-  work.state_ = impl_->start(make_broadcast_request(data, count, type, root, priority));
+  work.state_ = impl_->start(request);
   return work;
 }
 

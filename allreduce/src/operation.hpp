@@ -41,6 +41,7 @@ struct Request {
   std::byte* output = nullptr;
   double weight = 1.0;
   float* residual = nullptr;
+  bool has_it = false;  ///< of broadcast: what is to come is there already
 };
 
 /// What can be said of a call without asking the other ranks.

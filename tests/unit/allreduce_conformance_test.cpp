@@ -138,6 +138,31 @@ TEST_P(Conformance, BroadcastFromEveryRank) {
       }));
 }
 
+TEST_P(Conformance, ABroadcastToSomeWhoHaveItReachesTheOthers) {
+  expect_all_well(
+      run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        constexpr std::size_t most = 3000000;
+        auto buffer = make_buffer(*communicator, GetParam().shared, most * sizeof(double));
+        if (!buffer.ok()) return buffer.error().message;
+        auto* data = static_cast<std::int64_t*>(buffer->data());
+        for (const std::size_t count : {std::size_t{3}, std::size_t{70000}, most}) {
+          for (int root = 0; root < std::min(communicator->size(), 2); ++root) {
+            const bool has_it = rank == root || rank % 3 == 1;
+            for (std::size_t i = 0; i < count; ++i)
+              data[i] = has_it ? static_cast<std::int64_t>(i) * (root + 1) : -1;
+            Work work = communicator->broadcast_async(data, count, DataType::i64, root, 0, has_it);
+            const Status status = work.wait();
+            if (!status.ok()) return status.error().message;
+            for (std::size_t i = 0; i < count; ++i)
+              if (data[i] != static_cast<std::int64_t>(i) * (root + 1))
+                return concat("broadcast of ", count, " from ", root, ": element ", i, " is ", data[i]);
+          }
+        }
+        return {};
+      }));
+}
+
 TEST_P(Conformance, AllGatherPutsEveryBlockInItsPlace) {
   expect_all_well(
       run_ranks(GetParam().ranks, [&](Result<Communicator>& communicator, int rank) -> std::string {

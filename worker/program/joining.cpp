@@ -12,6 +12,8 @@
 namespace paceline {
 namespace {
 
+constexpr const char* given_up = "it is not wanted any more";
+
 Result<Membership> connect(const StartMessage& start, const FormMessage& form, const ConnectCancel& cancel) {
   std::vector<Member> members;
   for (const MemberSpec& member : form.members) members.push_back({member.node, member.host, member.port});
@@ -68,11 +70,12 @@ std::vector<Piece> deal(std::span<const StatePart> state, std::size_t donors) {
   return pieces;
 }
 
-/// Of what each donor sends, by donor.
-std::vector<std::uint64_t> digests(std::span<const Piece> pieces, std::size_t donors) {
-  std::vector<std::uint64_t> words(donors, 0);
-  for (const Piece& piece : pieces) words[piece.donor] = mix64(words[piece.donor], checksum_of(piece.bytes));
-  return words;
+/// Of what a donor sends.
+std::uint64_t digest(std::span<const Piece> pieces, std::size_t donor) {
+  std::uint64_t word = 0;
+  for (const Piece& piece : pieces)
+    if (piece.donor == donor) word = mix64(word, checksum_of(piece.bytes));
+  return word;
 }
 
 }  // namespace
@@ -94,41 +97,49 @@ Result<Membership> join(const StartMessage& start, const FormMessage& form, Agen
 }
 
 Preparation::Preparation(const StartMessage& start, const FormMessage& form,
-                         const std::optional<ComputeFingerprint>& own)
+                         const std::optional<ComputeFingerprint>& own, const Trainer& trainer)
     : form_(form), result_(Membership{form, nullptr}) {
   if (form.rank < 0) {
     ended_ = true;
     return;
   }
-  thread_ = std::thread([this, &start, own] {
-    result_ = connect(start, form_, cancel_);
-    if (result_.ok()) {
-      const Status alike = check(*result_->communicator, own);
-      if (!alike.ok()) result_ = alike.error();
-    }
+  thread_ = std::thread([this, &start, own, &trainer] {
+    result_ = prepare(start, own, trainer);
     ended_ = true;
   });
 }
 
-Status Preparation::check(Communicator& communicator, const std::optional<ComputeFingerprint>& own) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (given_up_) return {};
-    checked_ = &communicator;
+Result<Membership> Preparation::prepare(const StartMessage& start,
+                                        const std::optional<ComputeFingerprint>& own,
+                                        const Trainer& trainer) {
+  PACELINE_ASSIGN(Membership membership, connect(start, form_, cancel_));
+  Communicator& communicator = *membership.communicator;
+  if (!use(&communicator)) return Error{ErrorCode::aborted, given_up};
+  Status done = check_joiners(communicator, form_, own);
+  if (done.ok()) {
+    Result<Trainer::Buffers> buffers = trainer.make_buffers(communicator);
+    if (buffers.ok())
+      membership.buffers = std::move(*buffers);
+    else
+      done = buffers.error();
   }
-  Status alike = check_joiners(communicator, form_, own);
+  [[maybe_unused]] const bool wanted = use(nullptr);
+  if (!done.ok()) return done.error();
+  return membership;
+}
+
+bool Preparation::use(Communicator* communicator) {
   const std::lock_guard lock(mutex_);
-  checked_ = nullptr;
-  return alike;
+  used_ = communicator;
+  return !given_up_;
 }
 
 Preparation::~Preparation() {
-  constexpr const char* why = "it is not wanted any more";
-  cancel_.cancel(why);
+  cancel_.cancel(given_up);
   {
     const std::lock_guard lock(mutex_);
     given_up_ = true;
-    if (checked_ != nullptr) checked_->abort(why);
+    if (used_ != nullptr) used_->abort(given_up);
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -153,23 +164,25 @@ CheckpointSlice slice_of_donor(std::span<const StatePart> state, std::int64_t do
   return checkpoint_slice(bytes_of(state), donor, donors);
 }
 
-Status transfer_state(Communicator& communicator, std::int64_t donors, std::span<const StatePart> state) {
+Status transfer_state(Communicator& communicator, std::int64_t donors, std::span<const StatePart> state,
+                      bool all_is_there) {
   const auto count = static_cast<std::size_t>(donors);
   const std::vector<Piece> pieces = deal(state, count);
+  const bool gives = communicator.rank() < donors;
   std::vector<Work> works;
   for (const Piece& piece : pieces)
     works.push_back(communicator.broadcast_async(piece.bytes.data(), piece.bytes.size(), DataType::u8,
-                                                 static_cast<int>(piece.donor)));
-  PACELINE_TRY(wait_all(works));
-  // What came from others is held against what each says that it sent.
-  const bool gives = communicator.rank() < donors;
+                                                 static_cast<int>(piece.donor), 0, gives && all_is_there));
+  // What a donor sends, while others still do.
+  const auto own = static_cast<std::size_t>(communicator.rank());
   std::vector<std::uint64_t> sent(static_cast<std::size_t>(communicator.size()), 0);
-  const std::vector<std::uint64_t> here = digests(pieces, count);
-  if (gives)
-    sent[static_cast<std::size_t>(communicator.rank())] = here[static_cast<std::size_t>(communicator.rank())];
+  if (gives) sent[own] = digest(pieces, own);
+  PACELINE_TRY(wait_all(works));
   PACELINE_TRY(communicator.all_gather(sent.data(), 1, DataType::i64));
+  if (gives && all_is_there) return {};
+  // What came from others is held against what each says that it sent.
   for (std::size_t donor = 0; donor < count; ++donor)
-    if (here[donor] != sent[donor])
+    if (digest(pieces, donor) != sent[donor])
       return Error{ErrorCode::corrupt,
                    concat("the training state that rank ", communicator.rank(), " got from rank ", donor,
                           " is not what that sent: its memory or the network is at fault"),

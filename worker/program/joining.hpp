@@ -20,6 +20,7 @@ namespace paceline {
 struct Membership {
   FormMessage form;
   std::unique_ptr<Communicator> communicator;
+  std::optional<Trainer::Buffers> buffers{};  ///< where there was time to make them
 };
 
 /// Meets the other members. Ends at once, with `aborted`, when the coordinator wants the generation left.
@@ -28,12 +29,12 @@ struct Membership {
 [[nodiscard]] Result<Membership> join(const StartMessage& start, const FormMessage& form, AgentLink& link,
                                       const std::optional<ComputeFingerprint>& own = {});
 
-/// The same beside the training.
+/// The same beside the training, and all else that can be done before the switch.
 class Preparation {
  public:
-  /// `start` outlives it.
+  /// `start` and `trainer` outlive it.
   Preparation(const StartMessage& start, const FormMessage& form,
-              const std::optional<ComputeFingerprint>& own);
+              const std::optional<ComputeFingerprint>& own, const Trainer& trainer);
   /// Gives up, if it is still under way.
   ~Preparation();
   Preparation(const Preparation&) = delete;
@@ -47,12 +48,16 @@ class Preparation {
   [[nodiscard]] Result<Membership> take();
 
  private:
-  [[nodiscard]] Status check(Communicator& communicator, const std::optional<ComputeFingerprint>& own);
+  [[nodiscard]] Result<Membership> prepare(const StartMessage& start,
+                                           const std::optional<ComputeFingerprint>& own,
+                                           const Trainer& trainer);
+  /// Whom to abort should this be given up; false: it has been.
+  [[nodiscard]] bool use(Communicator* communicator);
 
   FormMessage form_;
   ConnectCancel cancel_;
-  std::mutex mutex_;                 // guards the next two
-  Communicator* checked_ = nullptr;  // while the ranks are held against each other
+  std::mutex mutex_;              // guards the next two
+  Communicator* used_ = nullptr;  // in collectives
   bool given_up_ = false;
   Result<Membership> result_;
   std::atomic<bool> ended_ = false;
@@ -60,10 +65,10 @@ class Preparation {
 };
 
 /// Collective: the training state of the first `donors` ranks becomes that of all. Every donor sends its part
-/// of the bytes, so that many send as fast as they can together; receivers check them. corrupt: what arrived
-/// is not what was sent.
+/// of the bytes, so that many send as fast as they can together; receivers check them. Donors have all of it
+/// (`all_is_there`), or only the parts that they send. corrupt: what arrived is not what was sent.
 [[nodiscard]] Status transfer_state(Communicator& communicator, std::int64_t donors,
-                                    std::span<const StatePart> state);
+                                    std::span<const StatePart> state, bool all_is_there);
 
 /// Of all parts together.
 [[nodiscard]] std::int64_t bytes_of(std::span<const StatePart> state);

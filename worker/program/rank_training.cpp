@@ -70,7 +70,7 @@ Status RankTraining::open() {
   const std::optional<std::uint64_t> key = parse_hex_word(start_.consumed_key);
   if (!key) return Error{ErrorCode::corrupt, "the agent gave no key for the journal's hashes"};
   PACELINE_ASSIGN(inputs_, InputMaker::for_training(dataset_->info(), input_, job_, *key));
-  return {};
+  return make_trainer();
 }
 
 // ---- generations ------------------------------------------------------------------------------------
@@ -91,15 +91,17 @@ Status RankTraining::settle(const FormMessage& form) {
   return record(spec_, outcome);
 }
 
-Status RankTraining::enter(const FormMessage& form, Communicator& communicator) {
+Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
+                           std::optional<Trainer::Buffers> buffers) {
   link_.activity().begin(Phase::transfer);
   form_ = form;
   communicator_ = &communicator;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
-  if (trainer_)
-    PACELINE_TRY(trainer_->enter(*communicator_));
-  else
-    PACELINE_TRY(make_trainer());
+  if (!buffers) {
+    PACELINE_ASSIGN(buffers, trainer_->make_buffers(*communicator_));
+  }
+  trainer_->enter(*communicator_, std::move(*buffers));
+  alone_.reset();
   PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
@@ -128,7 +130,7 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
   Transfer transfer;
   if (all_read || donors < communicator_->size()) {
     const Instant begin = steady_clock.now();
-    PACELINE_TRY(transfer_state(*communicator_, donors, state()));
+    PACELINE_TRY(transfer_state(*communicator_, donors, state(), !all_read));
     transfer = {bytes_of(state()), steady_clock.now() - begin};
   }
   checkpoint_.clear();  // not before: whoever is interrupted begins anew
@@ -159,14 +161,17 @@ std::vector<StatePart> RankTraining::state() {
   return parts;
 }
 
+/// By itself: that takes a while, which nobody should have to wait for who trains already.
 Status RankTraining::make_trainer() {
+  PACELINE_ASSIGN(Communicator alone, Communicator::connect(0, std::vector<Member>(1)));
+  alone_ = std::make_unique<Communicator>(std::move(alone));
   TrainerOptions options;
   options.optimizer = optimizer_config(job_.optimizer);
   options.seed = static_cast<std::uint64_t>(job_.seed);
   options.share_state = false;  // enter() does
   options.reproducible = job_.reproducible;
   options.on_part = [this](StepPart part) { link_.activity().begin(phase_of(part)); };
-  auto trainer = Trainer::make(*communicator_, *model_, options);
+  auto trainer = Trainer::make(*alone_, *model_, options);
   if (!trainer.ok()) return std::move(trainer).error();
   trainer_.emplace(std::move(*trainer));
   return {};

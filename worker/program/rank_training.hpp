@@ -33,8 +33,11 @@ class RankTraining {
   /// Brings this rank to where the generation begins (I5). Local.
   [[nodiscard]] Status settle(const FormMessage& form);
   /// Collective: from now on with these ranks, until the next enter(), which it must outlive. Gives the state
-  /// to those who have none.
-  [[nodiscard]] Status enter(const FormMessage& form, Communicator& communicator);
+  /// to those who have none. `buffers` are the trainer's for them, made before or not, by all alike.
+  [[nodiscard]] Status enter(const FormMessage& form, Communicator& communicator,
+                             std::optional<Trainer::Buffers> buffers);
+  /// Once open.
+  [[nodiscard]] const Trainer& trainer() const { return *trainer_; }
   /// How far it is, for the agent, now that a generation was left because of an error.
   [[nodiscard]] LeftMessage standing() const;
 
@@ -119,7 +122,8 @@ class RankTraining {
   FormMessage form_;                      // of the generation that this rank is in, or was last
   Communicator* communicator_ = nullptr;  // its; does not own
   std::optional<JobPlan> plan_;
-  std::optional<Trainer> trainer_;
+  std::unique_ptr<Communicator> alone_;  // of this rank, before it is in any generation
+  std::optional<Trainer> trainer_;       // after the communicator
   bool complete_ = false;  // this rank holds the whole training state, or can read it from checkpoint_
   std::string
       checkpoint_;  // the run's state is there, and not in this rank's memory yet; empty: it is, or nowhere

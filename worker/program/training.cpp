@@ -124,7 +124,7 @@ Result<Ending> Training::be_member(Membership membership) {
   std::unique_ptr<Communicator> before = std::exchange(communicator_, std::move(membership.communicator));
   const AgentLink::Interruption interruption(
       link_, form_.generation, [this](const std::string& reason) { communicator_->abort(reason); });
-  PACELINE_TRY(rank_.enter(form_, *communicator_));
+  PACELINE_TRY(rank_.enter(form_, *communicator_, std::move(membership.buffers)));
   before.reset();
   return train_on();
 }
@@ -145,7 +145,7 @@ Result<Ending> Training::train_on() {
 
 void Training::prepare(const FormMessage& form) {
   next_.reset();  // one that was prepared before is void
-  next_.emplace(start_, form, fingerprint_);
+  next_.emplace(start_, form, fingerprint_, rank_.trainer());
 }
 
 /// Everything that the agent has said since.

@@ -64,7 +64,8 @@ class Trainer::Impl {
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] bool holds_reduced() const { return held_.has_value(); }
   [[nodiscard]] Result<StepOutcome> roll_forward();
-  [[nodiscard]] Status enter(Communicator& communicator);
+  [[nodiscard]] Result<std::unique_ptr<GradientSums>> make_sums(Communicator& communicator);
+  void enter(Communicator& communicator, std::unique_ptr<GradientSums> sums);
   [[nodiscard]] std::vector<StatePart> state();
   void prepare_evaluation();
 
@@ -75,7 +76,6 @@ class Trainer::Impl {
   void take_over_parameters();
   void find_other_tensors();
   [[nodiscard]] SummedTensors summed_tensors() const;
-  [[nodiscard]] Status make_gradients();
   [[nodiscard]] Status share_state_of_rank_0();
   void begin(StepPart part) const {
     if (options_.on_part) options_.on_part(part);
@@ -93,8 +93,9 @@ class Trainer::Impl {
   torch::MemoryFormat images_;
   NormalizationStatistics normalization_;
   std::vector<NamedTensor> trained_;
-  std::vector<NamedTensor> others_;  // buffers and frozen parameters
-  ExpectedMagnitudes expected_;      // when reproducible
+  std::vector<NamedTensor> others_;                // buffers and frozen parameters
+  ExpectedMagnitudes expected_;                    // when reproducible
+  std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
   std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
   torch::Tensor flat_parameters_;         // places as in the gradients' layout
@@ -105,7 +106,12 @@ class Trainer::Impl {
 Status Trainer::Impl::prepare() {
   PACELINE_ASSIGN(trained_, trainable_parameters(model_.module()));
   for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
-  PACELINE_TRY(make_gradients());
+  if (options_.reproducible) {
+    expected_ = no_expectations(summed_tensors());
+    fingerprint_ = compute_fingerprint();
+  }
+  PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, make_sums(*communicator_));
+  enter(*communicator_, std::move(sums));
   take_over_parameters();
   find_other_tensors();
   return options_.share_state ? share_state_of_rank_0() : Status();
@@ -123,22 +129,20 @@ SummedTensors Trainer::Impl::summed_tensors() const {
   return tensors;
 }
 
-Status Trainer::Impl::make_gradients() {
-  if (options_.reproducible) PACELINE_TRY(check_ranks_compute_alike(*communicator_, compute_fingerprint()));
+/// Uses nothing that a step changes.
+Result<std::unique_ptr<GradientSums>> Trainer::Impl::make_sums(Communicator& communicator) {
+  if (fingerprint_) PACELINE_TRY(check_ranks_compute_alike(communicator, *fingerprint_));
   const SummedTensors tensors = summed_tensors();
-  if (options_.reproducible && expected_.empty()) expected_ = no_expectations(tensors);
-  PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums,
-                  options_.reproducible ? make_exact_sums(*communicator_, tensors, expected_)
-                                        : make_float_sums(*communicator_, tensors));
-  gradients_ = std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums));
-  return {};
+  return options_.reproducible ? make_exact_sums(communicator, tensors, expected_)
+                               : make_float_sums(communicator, tensors);
 }
 
-Status Trainer::Impl::enter(Communicator& communicator) {
+void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSums> sums) {
   held_.reset();
-  gradients_.reset();  // its memory belongs to the ranks of before
+  gradients_.reset();  // its hooks are at the same parameters
   communicator_ = &communicator;
-  return make_gradients();
+  const SummedTensors tensors = summed_tensors();
+  gradients_ = std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums));
 }
 
 /// Moves the parameters into flat memory, in the places of their gradients.
@@ -358,8 +362,23 @@ bool Trainer::holds_reduced() const noexcept {
 Result<StepOutcome> Trainer::roll_forward() {
   return impl_->roll_forward();
 }
+Trainer::Buffers::Buffers(std::unique_ptr<GradientSums> sums) : sums_(std::move(sums)) {
+}
+Trainer::Buffers::Buffers(Buffers&&) noexcept = default;
+Trainer::Buffers& Trainer::Buffers::operator=(Buffers&&) noexcept = default;
+Trainer::Buffers::~Buffers() = default;
+
+Result<Trainer::Buffers> Trainer::make_buffers(Communicator& communicator) const {
+  PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, impl_->make_sums(communicator));
+  return Buffers(std::move(sums));
+}
+void Trainer::enter(Communicator& communicator, Buffers buffers) {
+  impl_->enter(communicator, std::move(buffers.sums_));
+}
 Status Trainer::enter(Communicator& communicator) {
-  return impl_->enter(communicator);
+  PACELINE_ASSIGN(Buffers buffers, make_buffers(communicator));
+  enter(communicator, std::move(buffers));
+  return {};
 }
 std::vector<StatePart> Trainer::state() {
   return impl_->state();

@@ -266,8 +266,10 @@ class Communicator {
                                           const ReduceOptions& options = {});
   [[nodiscard]] Work all_gather_async(const void* input, void* output, std::size_t count, DataType type,
                                       int priority = 0);
-  [[nodiscard]] Work broadcast_async(void* data, std::size_t count, DataType type, int root,
-                                     int priority = 0);
+  /// `has_it`: this rank's `data` is root's already, so that the rank need only take part. Said by each rank
+  /// for itself.
+  [[nodiscard]] Work broadcast_async(void* data, std::size_t count, DataType type, int root, int priority = 0,
+                                     bool has_it = false);
 
   /// Gives up: every waiter on every rank returns with `reason`.
   void abort(const std::string& reason);

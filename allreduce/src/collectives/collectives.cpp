@@ -15,6 +15,8 @@ constexpr std::size_t local_slots = 4;
 // Between nodes so many rounds are on their way at a time.
 constexpr int wire_rounds_ahead = 4;
 constexpr std::size_t wire_slots = 5;
+// A copy of so many bytes is over before anybody could wait for it in vain.
+constexpr std::size_t pulled_at_once = 16U << 20;
 
 }  // namespace
 
@@ -69,7 +71,8 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
   offer.output = group_.locate(request.output, course.output_bytes());
   offer.input_address = reinterpret_cast<std::uintptr_t>(request.input);
   offer.output_address = reinterpret_cast<std::uintptr_t>(request.output);
-  offer.way = static_cast<std::uint32_t>(ways_.choose(bytes));
+  offer.way = static_cast<std::uint32_t>(d.kind == CollectiveKind::broadcast ? ways_.choose_for_copy()
+                                                                             : ways_.choose(bytes));
   group_.offer(offer, {});
   PACELINE_TRY(group_.await_offers(patience));
   for (int peer = 0; peer < group_.size(); ++peer)
@@ -78,6 +81,7 @@ Status Collectives::run_in_rounds(const Request& request, const Arithmetic& arit
   course.divisor = divisor_of(request);
   course.header = header_of(request, submitted);
   PACELINE_TRY(map_memory(course));
+  if (course.way == Way::pulled && d.kind == CollectiveKind::broadcast) return pull_from_root(course);
   PACELINE_TRY(cut(course));
   std::unique_ptr<Kind> kind = d.kind == CollectiveKind::all_reduce       ? make_all_reduce(course)
                                : d.kind == CollectiveKind::reduce_scatter ? make_reduce_scatter(course)
@@ -105,8 +109,10 @@ Status Collectives::map_memory(Course& course) const {
     if (group_.offered_input(peer).shared == 0 || group_.offered_output(peer).shared == 0)
       course.way = Way::staged;
   if (course.way != Way::direct) {
-    const bool pulled = d.kind == CollectiveKind::all_reduce && group_.can_pull() &&
-                        group_.offered_way(0) == static_cast<std::uint32_t>(Way::pulled);
+    const bool can_be = d.kind == CollectiveKind::all_reduce ||
+                        (d.kind == CollectiveKind::broadcast && transport_ == nullptr);
+    const bool pulled =
+        can_be && group_.can_pull() && group_.offered_way(0) == static_cast<std::uint32_t>(Way::pulled);
     if (pulled) course.way = Way::pulled;
     return {};
   }
@@ -125,6 +131,21 @@ Status Collectives::map_memory(Course& course) const {
     course.outputs.push_back(output);
   }
   return {};
+}
+
+/// On one node: everyone who has not got it reads all of it where it is.
+Status Collectives::pull_from_root(const Course& course) {
+  const Request& request = course.request;
+  const int root = request.descriptor.root;  // local indices are ranks
+  const std::size_t bytes = course.bytes_of(1);
+  const bool reads = root != group_.index() && !request.has_it;
+  for (std::size_t at = 0; reads && at < bytes; at += pulled_at_once) {
+    PACELINE_TRY(abort_.status());
+    PACELINE_TRY(group_.pull(root, group_.offered_input_address(root) + at, request.output + at,
+                             std::min(pulled_at_once, bytes - at)));
+  }
+  group_.finish();
+  return group_.await_finished_by_all(course.patience);
 }
 
 /// Decides how long rounds are. All nodes come to the same length if there are several: it must not depend on

@@ -53,6 +53,7 @@ class Collectives {
   [[nodiscard]] Status run_in_rounds(const Request& request, const Arithmetic& arithmetic,
                                      std::uint64_t& submitted, const shm::Patience& patience);
   [[nodiscard]] Status map_memory(Course& course) const;
+  [[nodiscard]] Status pull_from_root(const Course& course);
   [[nodiscard]] Status cut(Course& course);
   [[nodiscard]] std::vector<double> offered_weights() const;
   [[nodiscard]] double divisor_of(const Request& request) const;

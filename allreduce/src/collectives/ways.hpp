@@ -22,6 +22,10 @@ class WayChooser {
  public:
   void force(PlainMemory plain_memory) { forced_ = plain_memory; }
   [[nodiscard]] Way choose(std::size_t bytes) const;
+  /// Of what goes to others as it is: reading it is the one copy that there must be, staging it adds two.
+  [[nodiscard]] Way choose_for_copy() const {
+    return forced_ == PlainMemory::staged ? Way::staged : Way::pulled;
+  }
   /// `took`: what a collective of `bytes` took on its way.
   void learn(std::size_t bytes, Way way, Duration took);
 

@@ -87,6 +87,8 @@ struct StatePart {
   std::span<std::byte> bytes;
 };
 
+class GradientSums;
+
 /// A model, its gradients in buckets that the ranks of a node share, and the optimizer on flat memory.
 /// One thread; the communicator is used by nobody else meanwhile. Parameters and buffers are the same bits on
 /// every rank after each step.
@@ -116,9 +118,28 @@ class Trainer {
   /// Applies the step whose gradients are held. Local. What the ranks agree on in a commit (`stop`,
   /// `next_generation`, `all_can_save`) is not set in the outcome.
   [[nodiscard]] Result<StepOutcome> roll_forward();
-  /// Collective: from now on with these ranks. What was held of a failed step is gone. The weights stay as
-  /// they are; whoever comes new gets them by state(). `communicator` must outlive the trainer or the next
-  /// enter().
+
+  /// Memory for gradients that the ranks of a communicator share. Must not outlive that.
+  class Buffers {
+   public:
+    Buffers(Buffers&&) noexcept;
+    Buffers& operator=(Buffers&&) noexcept;
+    ~Buffers();
+
+   private:
+    friend Trainer;
+    explicit Buffers(std::unique_ptr<GradientSums> sums);
+    std::unique_ptr<GradientSums> sums_;
+  };
+  /// Collective over the ranks of `communicator`: the slow part of enter(). Any thread, also beside step()
+  /// with other ranks. Errors: no memory; mismatch, where ranks that must be reproducible compute
+  /// differently.
+  [[nodiscard]] Result<Buffers> make_buffers(Communicator& communicator) const;
+  /// From now on with these ranks, and the buffers made for them. What was held of a failed step is gone. The
+  /// weights stay as they are; whoever comes new gets them by state(). `communicator` must outlive the
+  /// trainer or the next enter().
+  void enter(Communicator& communicator, Buffers buffers);
+  /// Collective: both.
   [[nodiscard]] Status enter(Communicator& communicator);
 
   /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,
