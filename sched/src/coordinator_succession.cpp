@@ -15,6 +15,8 @@ CoordinatorEffects Coordinator::take_over(const std::vector<Generation>& records
   now_ = now;
   if (!records.empty()) last_generation_ = std::max(last_generation_, records.back()->generation);
   for (const FoundWorker& found : workers) find(found);
+  for (const FoundWorker& found : workers)
+    if (found.heartbeat && !found.gone) handle(*found.heartbeat);
   find_generation(records);
   if (current_.record != nullptr) {
     state_ = State::running;

@@ -126,6 +126,16 @@ TEST(Silence, TheLastToHoldTheStateIsWaitedFor) {
   EXPECT_EQ(all.ended, (Ids{1, 3})) << "one of them is enough";
 }
 
+TEST(Silence, ThoseWhoFallSilentTogetherAreWaitedForThoughTheLooksComeBetween) {
+  Beating all = three_ranks();
+  // Whoever is stopped, it is all of them, as where their agent is; the last heartbeats are some apart.
+  all.silent({1, 2});
+  all.job.after(milliseconds(300));
+  all.job.on(WorkerHeartbeat{3, 1, WorkPhase::data, {}});
+  all.silent({3}).pass(minutes(1));
+  EXPECT_EQ(all.ended, Ids{});
+}
+
 TEST(Silence, ACoordinatorThatStoodStillItselfAccusesNobody) {
   Beating all = three_ranks();
   all.pass(seconds(5));

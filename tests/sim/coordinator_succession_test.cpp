@@ -78,6 +78,20 @@ TEST(P5, AChangeThatNobodyHeardOfIsAnnounced) {
   EXPECT_EQ(script.coordinator().repairs(), 0);
 }
 
+TEST(P5, ARankThatFrozeWhileNobodyListenedIsMissed) {
+  std::vector<FoundWorker> workers = {in(1, 1), in(2, 1), in(3, 1)};
+  for (FoundWorker& worker : workers)
+    worker.heartbeat = WorkerHeartbeat{worker.member.worker, 4, WorkPhase::compute, {}};
+  Script script(second_term(3), {generation(1, {1, 2, 3})}, workers);
+  Workers ended;
+  for (int second = 1; second <= 7; ++second) {
+    script.after(std::chrono::seconds(1));
+    for (const WorkerId id : script.whom<EndWorker>()) ended.push_back(id);
+    for (const WorkerId id : {1, 2}) script.on(WorkerHeartbeat{id, 4, WorkPhase::waits, {}});
+  }
+  EXPECT_EQ(ended, Workers({3}));
+}
+
 TEST(P5, ARankThatWasLostWithTheCoordinatorIsMissed) {
   Script script(second_term(3), {generation(1, {1, 2, 3})}, {in(1, 1), in(3, 1)});
   EXPECT_EQ(script.state(), State::repairing);

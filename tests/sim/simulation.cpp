@@ -258,6 +258,8 @@ void Simulation::say_to_agent(WorkerId id, const CoordinatorEvent& event) {
     known.told = 0;
   } else if (std::holds_alternative<WorkerFinished>(event)) {
     known.finished = true;
+  } else if (const auto* heartbeat = std::get_if<WorkerHeartbeat>(&event)) {
+    known.heartbeat = *heartbeat;
   }
 }
 

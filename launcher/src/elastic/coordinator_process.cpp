@@ -248,10 +248,10 @@ void CoordinatorProcess::refuse(control::StreamId stream, const std::string& why
 void CoordinatorProcess::register_agent(control::StreamId stream, const control::FromAgent& message) {
   const control::Register& self = message.register_();
   if (self.version() != control::version || self.program_version() != PACELINE_VERSION)
-    return refuse(stream,
-                  concat(self.agent(), " is of version ", self.program_version(), " (protocol ",
-                         self.version(), ") and the coordinator of version ", PACELINE_VERSION, " (protocol ",
-                         control::version, "): all parts of a job must be of the same build"));
+    return refuse(
+        stream, concat(self.agent(), " is of version ", self.program_version(), " (protocol ", self.version(),
+                       ") and the coordinator of version ", PACELINE_VERSION, " (protocol ", control::version,
+                       "): all parts of a job must be of the same build"));
   Roster::Agent* agent = roster_.find(self.agent());
   const bool again = agent != nullptr && agent->session_number == self.session();
   if (agent != nullptr && agent->stream) server_->close(*agent->stream);
@@ -445,7 +445,10 @@ FoundWorker CoordinatorProcess::found_worker(const std::string& agent, const con
   for (const control::WorkerSaid& said : report.said()) {
     const Result<WorkerMessage> message = decode(said.message());
     if (!message.ok()) continue;
-    if (std::holds_alternative<ReadyMessage>(*message)) {
+    if (const auto* heartbeat = std::get_if<HeartbeatMessage>(&*message)) {
+      workers_[id].heartbeat = *heartbeat;
+      found.heartbeat = heartbeat_of(id, *heartbeat);
+    } else if (std::holds_alternative<ReadyMessage>(*message)) {
       found.ready = true;
     } else if (const auto* entered = std::get_if<EnteredMessage>(&*message)) {
       found.entered = entered->generation;

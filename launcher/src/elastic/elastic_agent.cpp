@@ -150,10 +150,10 @@ void ElasticAgent::beat() {
   control::FromAgent message;
   control::Heartbeat& heartbeat = *message.mutable_heartbeat();
   for (auto& [id, worker] : workers_) {
-    if (worker.heartbeat.empty()) continue;
+    if (std::exchange(worker.heartbeat_is_told, true)) continue;
     control::WorkerSaid& said = *heartbeat.add_workers();
     said.set_worker(id);
-    said.set_message(std::exchange(worker.heartbeat, {}));
+    said.set_message(worker.heartbeat);
   }
   link_.mention(message);
 }
@@ -188,6 +188,7 @@ control::WorkerReport ElasticAgent::report_of(std::int64_t id, const Worker& wor
     report.add_said()->set_worker(id);
     report.mutable_said()->rbegin()->set_message(message);
   };
+  add(worker.heartbeat);
   add(worker.ready);
   add(worker.standing);
   for (const auto& [last_step, message] : worker.steps) add(message);
@@ -364,6 +365,7 @@ void ElasticAgent::handle(std::int64_t id, const WorkerMessage& message) {
     worker.ready = said.message();
   } else if (std::holds_alternative<HeartbeatMessage>(message)) {
     worker.heartbeat = said.message();
+    worker.heartbeat_is_told = false;
     return;
   } else if (std::holds_alternative<EnteredMessage>(message)) {
     worker.standing = said.message();

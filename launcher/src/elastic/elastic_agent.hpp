@@ -46,7 +46,8 @@ class ElasticAgent {
     bool told_stop = false, dismissed = false;
     std::int64_t told_since{};  ///< the same, since it left a generation
     std::string ready{}, standing{}, eval{}, last{};
-    std::string heartbeat{};                                   ///< the newest that was not handed on
+    std::string heartbeat{};                                   ///< the newest
+    bool heartbeat_is_told = true;                             ///< it was handed on
     std::deque<std::pair<std::int64_t, std::string>> steps{};  ///< by their last step; not in the journal yet
   };
 

@@ -206,8 +206,9 @@ struct FoundWorker {
   bool dismissed = false;
   bool ending = false;  ///< its process is being ended
   bool finished = false;
-  bool gone = false;                    ///< and has exited since
-  std::optional<std::string> failed{};  ///< its own words
+  bool gone = false;                           ///< and has exited since
+  std::optional<std::string> failed{};         ///< its own words
+  std::optional<WorkerHeartbeat> heartbeat{};  ///< its last: it may have frozen since
 };
 
 struct CoordinatorLimits {
