@@ -114,12 +114,23 @@ class Coordinated(unittest.TestCase):
             for pid in coordinators(self.folder):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not coordinators(self.folder), "the end of all coordinators")
-        wait_for(lambda: not small.workers(self.folder), "the end of all workers")
+        for folder in (self.folder, self.folder / "elsewhere"):
+            wait_for(lambda folder=folder: not small.workers(folder), "the end of all workers")
 
     def start(self, *arguments, environment=None):
         run = Run(self, *arguments, environment=environment)
         self.jobs.append(run.process)
         return run
+
+    def join(self, run, node, places=2):
+        """Another agent, of a node of its own, which has another working directory."""
+        (self.folder / "elsewhere").mkdir(exist_ok=True)
+        process = subprocess.Popen([str(small.PACELINE), "join", str(run.folder), "--places", str(places)],
+                                   cwd=self.folder / "elsewhere", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "PACELINE_NODE": node})
+        self.jobs.append(process)
+        self.addCleanup(lambda: (process.kill(), process.wait()))
+        return process
 
     def begin(self, *arguments, environment=None, steps=10):
         run = self.start(*arguments, environment=environment)

@@ -372,6 +372,42 @@ class Coordinators(Coordinated, Refusals):
         self.assertIn("they stay until there are more", out)
         self.assert_unharmed(self.stop_and_prove(run)[0])
 
+    def await_nodes(self, run, *nodes):
+        """Until exactly these have ranks, and those train."""
+        def there(status):
+            ranks = status["ranks"]
+            return (status["state"] == "running" and sorted(rank["node"] for rank in ranks) == sorted(nodes)
+                    and all(rank["state"] == "training" for rank in ranks))
+        return run.await_status(there, f"ranks on {nodes}")
+
+    def test_a_node_that_joins_and_leaves(self):
+        run = self.begin("--ranks", "2", *ENDLESS, environment={"PACELINE_NODE": "a,a"})
+        def agents(count):
+            run.await_status(lambda status: len(status["agents"]) == count, f"{count} agents")
+        other = self.join(run, "b")
+        agents(2)
+        # Cores of its own are better than those that other ranks use.
+        self.assertEqual(run.ask("resize", 4)[0], 0)
+        self.await_nodes(run, "a", "a", "b", "b")
+        other.send_signal(signal.SIGTERM)
+        self.await_nodes(run, "a", "a", "a", "a")
+        self.assertEqual(other.wait(LIMIT_S), 0)
+        agents(1)
+        # And one that does not say goodbye, while nobody listens.
+        self.assertEqual(run.ask("resize", 2)[0], 0)
+        self.await_nodes(run, "a", "a")
+        third = self.join(run, "c")
+        agents(2)
+        self.assertEqual(run.ask("resize", 4)[0], 0)
+        self.await_nodes(run, "a", "a", "c", "c")
+        run.kill_coordinator()
+        third.kill()
+        run.await_term(2)
+        self.await_nodes(run, "a", "a", "a", "a")
+        summary, _ = self.stop_and_prove(run)
+        self.assertEqual(summary["ranks"], 4)
+        self.assertGreaterEqual(summary["repairs"], 1)
+
     def test_stop(self):
         run = self.begin("--ranks", "2", *ENDLESS)
         self.assertEqual(run.ask("stop")[0], 0)

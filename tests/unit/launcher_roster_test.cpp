@@ -51,6 +51,20 @@ TEST_F(RosterTest, SlotsAreGivenByTheIndexOfTheirAgents) {
   EXPECT_EQ(roster_.place_of(1), nullptr);
 }
 
+TEST_F(RosterTest, ANodeThatJoinsIsPreferredToCoresThatOthersUse) {
+  control::Register first = agent("a", 0, {"x", "x", "x"});
+  first.set_places_with_cores(1);
+  roster_.add(first, 3, Instant{});
+  EXPECT_EQ(place(0), "a/0");
+  control::Register second = agent("b", 1, {"y", "y"});
+  second.set_places_with_cores(1);
+  roster_.add(second, 3, Instant{});
+  EXPECT_EQ(place(1), "b/0");
+  EXPECT_EQ(place(2), "a/1");
+  EXPECT_EQ(place(3), "a/2");
+  EXPECT_EQ(place(4), "b/1");
+}
+
 TEST_F(RosterTest, AWorkerOnItsWayOutSharesItsSlotOnlyWhereNoneIsFree) {
   add("a", 0, {"x", "x", "x"});
   EXPECT_EQ(place(0), "a/0");

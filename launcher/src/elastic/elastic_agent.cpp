@@ -167,6 +167,7 @@ control::Register ElasticAgent::introduce() const {
   self.set_host(team_.listener->host);
   self.set_port(team_.listener->port);
   for (const std::string& node : team_.slots) self.add_slots(node);
+  self.set_places_with_cores(std::ssize(team_.places));
   self.set_stop(outcome_.stop_signal != 0 && !may_leave_);
   self.set_leave(outcome_.stop_signal != 0 && may_leave_);
   for (const auto& [id, worker] : workers_) *self.add_workers() = report_of(id, worker);

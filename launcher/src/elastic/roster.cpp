@@ -14,6 +14,7 @@ Roster::Agent& Roster::add(const control::Register& message, std::int64_t term, 
                                       .host = message.host(),
                                       .port = static_cast<std::uint16_t>(message.port()),
                                       .slots = {message.slots().begin(), message.slots().end()},
+                                      .with_cores = message.places_with_cores(),
                                       .session_number = message.session(),
                                       .session = Session(term),
                                       .stream = {},
@@ -56,15 +57,15 @@ std::optional<WorkerPlace> Roster::choose() const {
     if (!going_.contains(id)) taken.emplace(where.agent, where.slot);
     shared.emplace(where.agent, where.slot);
   }
-  // Free before shared, a low index before a high one.
+  // Free before shared, with cores of its own before without, a low index before a high one.
   std::optional<WorkerPlace> best;
-  std::tuple<bool, std::int64_t, std::int64_t> best_rank;
+  std::tuple<bool, bool, std::int64_t, std::int64_t> best_rank;
   for (const auto& [name, agent] : agents_) {
     if (agent.leaves) continue;
     for (std::int64_t slot = 0; slot < std::ssize(agent.slots); ++slot) {
       if (closed_.contains(agent.slots[static_cast<std::size_t>(slot)]) || taken.contains({name, slot}))
         continue;
-      const std::tuple rank{shared.contains({name, slot}), agent.index, slot};
+      const std::tuple rank{shared.contains({name, slot}), slot >= agent.with_cores, agent.index, slot};
       if (best && best_rank <= rank) continue;
       best = WorkerPlace{name, slot};
       best_rank = rank;

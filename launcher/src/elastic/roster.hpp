@@ -29,6 +29,7 @@ class Roster {
     std::string host;
     std::uint16_t port = 0;
     std::vector<std::string> slots;  ///< the node of each
+    std::int64_t with_cores = 0;     ///< so many of them, the first ones
     std::uint64_t session_number = 0;
     Session session;
     std::optional<control::StreamId> stream;  ///< nothing: broken
