@@ -77,10 +77,13 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
 
 void print_status(const Json& status) {
   const Json& coordinator = status.at("coordinator");
-  std::printf("%s: step %s of %s, generation %s, %s repairs, %s resizes\n", cell(status.at("state")).c_str(),
+  const auto counted = [&status](const char* key, const char* what) {
+    return concat(cell(status.at(key)), " ", what, status.at(key) == 1 ? "" : "s");
+  };
+  std::printf("%s: step %s of %s, generation %s, %s, %s\n", cell(status.at("state")).c_str(),
               cell(status.at("step")).c_str(), cell(status.at("steps")).c_str(),
-              cell(status.at("generation")).c_str(), cell(status.at("repairs")).c_str(),
-              cell(status.at("resizes")).c_str());
+              cell(status.at("generation")).c_str(), counted("repairs", "repair").c_str(),
+              counted("resizes", "resize").c_str());
   std::printf("coordinator of term %s: pid %s on %s, %s\n", cell(coordinator.at("term")).c_str(),
               cell(coordinator.at("pid")).c_str(), cell(coordinator.at("node")).c_str(),
               cell(coordinator.at("address")).c_str());
