@@ -88,6 +88,7 @@ class BenchAllreduce(Refusals, unittest.TestCase):
         # What is started inherits it, wherever a launcher puts it, and is found by it.
         self.mark = f"PACELINE_BENCH_TEST={uuid.uuid4()}"
         self.environment.update([self.mark.split("=")])
+        self.before = set(self.folders_of_drivers())
 
     def tearDown(self):
         try:
@@ -100,9 +101,12 @@ class BenchAllreduce(Refusals, unittest.TestCase):
     # ---- tools
 
     @staticmethod
-    def abandoned_folders():
-        """Those whose driver has ended; others may be measuring on this machine."""
-        folders = glob.glob("/dev/shm/paceline-bench-*-*") + glob.glob("/tmp/paceline-bench-[0-9]*-*")
+    def folders_of_drivers():
+        return glob.glob("/dev/shm/paceline-bench-*-*") + glob.glob("/tmp/paceline-bench-[0-9]*-*")
+
+    def abandoned_folders(self):
+        """Those of this test whose driver has ended; others may be measuring on this machine, or have been killed on it."""
+        folders = set(self.folders_of_drivers()) - self.before
         return [folder for folder in folders if not os.path.exists(f"/proc/{folder.split('-')[2]}")]
 
     def processes(self, *words):

@@ -11,13 +11,12 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import training_test as small
-from coordinated import ENDLESS, MODEL, Coordinated, coordinators, is_alive
+from coordinated import ENDLESS, MODEL, Coordinated, Run, coordinators, is_alive
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
 

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
