@@ -5,7 +5,9 @@
 #include <chrono>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
+#include "faults.hpp"
 #include "paceline/base/clock.hpp"
 #include "paceline/job/protocol.hpp"
 
@@ -29,18 +31,21 @@ enum class Phase : std::uint8_t {
 /// at the clock and a store.
 class Activity {
  public:
-  void begin(Phase phase) noexcept {
+  /// For tests; before the training thread begins.
+  void expect(Faults faults) { faults_ = std::move(faults); }
+  /// What is no phase of its own.
+  void pass(std::string_view point) { faults_.pass(point, step_.load(std::memory_order_relaxed)); }
+  void begin(Phase phase) {
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - origin_).count();
     // Together in one word, so that a phase is never read with the beginning of another.
     doing_.store(static_cast<std::uint64_t>(ms) << 8 | static_cast<std::uint64_t>(phase),
                  std::memory_order_relaxed);
+    pass(names.at(static_cast<std::size_t>(phase)));
   }
   /// The step in progress, from 1.
   void at_step(std::int64_t step) noexcept { step_.store(step, std::memory_order_relaxed); }
 
   [[nodiscard]] HeartbeatMessage read() const {
-    static constexpr std::array<std::string_view, 10> names = {
-        "loading", "idle", "connect", "transfer", "data", "compute", "reduce", "commit", "evaluate", "save"};
     const std::uint64_t doing = doing_.load(std::memory_order_relaxed);
     HeartbeatMessage message;
     message.step = step_.load(std::memory_order_relaxed);
@@ -50,6 +55,9 @@ class Activity {
   }
 
  private:
+  static constexpr std::array<std::string_view, 10> names = {
+      "loading", "idle", "connect", "transfer", "data", "compute", "reduce", "commit", "evaluate", "save"};
+  Faults faults_;
   SteadyClock clock_;
   Instant origin_ = clock_.now();
   std::atomic<std::uint64_t> doing_ = 0;  // milliseconds since origin_, and in the low byte the phase

@@ -170,7 +170,10 @@ Status RankTraining::make_trainer() {
   options.seed = static_cast<std::uint64_t>(job_.seed);
   options.share_state = false;  // enter() does
   options.reproducible = job_.reproducible;
-  options.on_part = [this](StepPart part) { link_.activity().begin(phase_of(part)); };
+  options.on_part = [this](StepPart part) {
+    link_.activity().begin(phase_of(part));
+    if (part == StepPart::apply) link_.activity().pass("apply");
+  };
   auto trainer = Trainer::make(*alone_, *model_, options);
   if (!trainer.ok()) return std::move(trainer).error();
   trainer_.emplace(std::move(*trainer));

@@ -53,6 +53,8 @@ Result<std::optional<FinishedMessage>> carry_out(const StartMessage& start, Agen
   try {
     configure_process(start.threads);
     if (start.action == "train") {
+      PACELINE_ASSIGN(Faults faults, Faults::from_environment(start.worker));
+      link.activity().expect(std::move(faults));
       link.send_heartbeats();
       return train(start, link);
     }

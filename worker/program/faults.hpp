@@ -1,0 +1,37 @@
+#pragma once
+
+#include <csignal>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "paceline/base/result.hpp"
+
+namespace paceline {
+
+/// What tests want to go wrong in this process, and exactly where: PACELINE_FAULTS is a list, with commas, of
+/// WORKER:POINT@STEP:kill and WORKER:POINT@STEP:stop (SIGSTOP). Each happens once, when the training thread
+/// passes that point in that step or a later one. Points are the phases of HeartbeatMessage, at their
+/// beginning, and "apply", after the commit. One thread.
+class Faults {
+ public:
+  /// Those of this worker. invalid_argument.
+  [[nodiscard]] static Result<Faults> from_environment(std::int64_t worker);
+
+  void pass(std::string_view point, std::int64_t step) {
+    if (!faults_.empty()) look_up(point, step);
+  }
+
+ private:
+  struct Fault {
+    std::string point;
+    std::int64_t step = 0;
+    int signal = SIGKILL;
+  };
+  void look_up(std::string_view point, std::int64_t step);
+
+  std::vector<Fault> faults_;
+};
+
+}  // namespace paceline
