@@ -250,7 +250,8 @@ int lead(const TrainOptions& options, const Place& place) {
   const Result<RunPosition> position = position_of(*prepared, head.display());
   if (!position.ok()) return head.give_up(facts, position.error());
   request.first_term = position->term;
-  make_paths_absolute(request.job);
+  // A run that is resumed keeps the paths that its checkpoints were made with.
+  if (!prepared->history) make_paths_absolute(request.job);
   const Status written = prepare_run(place, request, *position, prepared->team);
   if (!written.ok()) return head.give_up(facts, written.error());
   announce(head, *prepared);

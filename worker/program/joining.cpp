@@ -115,17 +115,28 @@ Result<Membership> Preparation::prepare(const StartMessage& start,
   PACELINE_ASSIGN(Membership membership, connect(start, form_, cancel_));
   Communicator& communicator = *membership.communicator;
   if (!use(&communicator)) return Error{ErrorCode::aborted, given_up};
-  Status done = check_joiners(communicator, form_, own);
-  if (done.ok()) {
+  const Status done = make_ready(membership, own, trainer);
+  [[maybe_unused]] const bool wanted = use(nullptr);
+  if (!done.ok()) return done.error();
+  return membership;
+}
+
+Status Preparation::make_ready(Membership& membership, const std::optional<ComputeFingerprint>& own,
+                               const Trainer& trainer) const {
+  Communicator& communicator = *membership.communicator;
+  PACELINE_TRY(check_joiners(communicator, form_, own));
+  Status made;
+  try {
     Result<Trainer::Buffers> buffers = trainer.make_buffers(communicator);
     if (buffers.ok())
       membership.buffers = std::move(*buffers);
     else
-      done = buffers.error();
+      made = buffers.error();
+  } catch (const std::exception& exception) {
+    made = Error{ErrorCode::internal, exception.what()};
   }
-  [[maybe_unused]] const bool wanted = use(nullptr);
-  if (!done.ok()) return done.error();
-  return membership;
+  if (!made.ok()) communicator.abort(made.error().message);  // the others wait, and do not know
+  return made;
 }
 
 bool Preparation::use(Communicator* communicator) {
@@ -179,7 +190,8 @@ Status transfer_state(Communicator& communicator, std::int64_t donors, std::span
   if (gives) sent[own] = digest(pieces, own);
   PACELINE_TRY(wait_all(works));
   PACELINE_TRY(communicator.all_gather(sent.data(), 1, DataType::i64));
-  if (gives && all_is_there) return {};
+  // Between nodes donors get each other's parts as well.
+  if (gives && all_is_there && communicator.topology().nodes.size() == 1) return {};
   // What came from others is held against what each says that it sent.
   for (std::size_t donor = 0; donor < count; ++donor)
     if (digest(pieces, donor) != sent[donor])

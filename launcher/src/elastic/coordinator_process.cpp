@@ -158,7 +158,8 @@ void CoordinatorProcess::begin_turn() {
   const Instant before = std::exchange(turn_at_, clock_.now());
   if (before == Instant{} || turn_at_ - before < own_pause) return;
   log(LogLevel::warning, concat("this coordinator stood still for ", to_seconds(turn_at_ - before), " s"));
-  for (auto& [name, agent] : roster_.agents()) agent.heard_at += turn_at_ - before;
+  for (auto& [name, agent] : roster_.agents())
+    agent.heard_at = std::min(agent.heard_at + (turn_at_ - before), turn_at_);
   looked_at_ = {};
 }
 
@@ -288,12 +289,13 @@ void CoordinatorProcess::send_all(const control::ToAgent& message) {
 }
 
 void CoordinatorProcess::drop_silent_agents() {
-  const auto is_silent = [this](const auto& agent) {
-    return turn_at_ - agent.second.heard_at >= agent_silence;
-  };
+  const auto silence = [this](const auto& agent) { return turn_at_ - agent.second.heard_at; };
+  const auto is_silent = [&](const auto& agent) { return silence(agent) >= agent_silence; };
   // Where none is heard they may all be stopped for a while, or the machine has too much to do: those whose
   // streams are there are waited for, as there is nobody whom the job could go on with.
-  const bool some_are_heard = !std::ranges::all_of(roster_.agents(), is_silent);
+  // Those who are stopped together fall silent together, but not to the millisecond.
+  const bool some_are_heard = std::ranges::any_of(
+      roster_.agents(), [&](const auto& agent) { return silence(agent) < agent_silence / 2; });
   std::vector<std::string> silent;
   for (const auto& each : roster_.agents())
     if (is_silent(each) && (some_are_heard || !each.second.stream)) silent.push_back(each.first);

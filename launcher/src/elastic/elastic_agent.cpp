@@ -317,7 +317,7 @@ void ElasticAgent::finish(const control::JobEnded& ended) {
   ended_ = true;
   outcome_.status = ended.status();
   outcome_.generation = ended.generation();
-  outcome_.ranks = ended.ranks();
+  if (ended.ranks() > 0) outcome_.ranks = ended.ranks();
   outcome_.repairs = ended.repairs();
   outcome_.resizes = ended.resizes();
   outcome_.finished = decoded<FinishedMessage>(ended.finished());
