@@ -89,6 +89,7 @@ class BenchAllreduce(Refusals, unittest.TestCase):
         self.mark = f"PACELINE_BENCH_TEST={uuid.uuid4()}"
         self.environment.update([self.mark.split("=")])
         self.before = set(self.folders_of_drivers())
+        self.hosts_before = self.hosts()
 
     def tearDown(self):
         try:
@@ -334,9 +335,12 @@ class BenchAllreduce(Refusals, unittest.TestCase):
         self.assertEqual(self.finish(process)[0], 128 + signal.SIGTERM)
         self.assert_no_hosts_left()
 
+    @staticmethod
+    def hosts():
+        return set(glob.glob("/run/paceline-netns/*") + glob.glob("/run/netns/pl*-h*"))
+
     def assert_no_hosts_left(self):
-        left = glob.glob("/run/paceline-netns/*") + glob.glob("/run/netns/pl*-h*")
-        self.assertEqual(left, [])
+        self.assertEqual(self.hosts() - self.hosts_before, set())
 
     def test_netns_refuses(self):
         if os.geteuid() != 0:
