@@ -59,7 +59,7 @@ struct Outcome {
   std::optional<EvalMessage> eval;          ///< the last
   std::optional<ProgressMessage> progress;  ///< the last
   std::optional<FailureReport> failure;
-  std::int64_t generation = 1;  ///< the last
+  std::int64_t generation = 1;          ///< the last
   std::optional<std::int64_t> ranks{};  ///< at the end, where that is known
   std::int64_t repairs = 0;
   std::int64_t resizes = 0;

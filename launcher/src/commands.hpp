@@ -25,6 +25,7 @@ int complain(const Error& error);
 [[nodiscard]] int stop(const StopOptions& options);
 [[nodiscard]] int join_job(const JoinOptions& options);
 [[nodiscard]] int coordinate(const CoordinatorCommand& command);
+[[nodiscard]] int serve_as_agent(const AgentCommand& command);
 [[nodiscard]] int data_import(const DataImportOptions& options);
 [[nodiscard]] int data_info(const DataInfoOptions& options);
 [[nodiscard]] int data_verify(const DataVerifyOptions& options);

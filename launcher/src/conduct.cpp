@@ -109,7 +109,8 @@ int Head::give_up(const RunFacts& facts, const Error& error, int signal) {
   return code;
 }
 
-Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals) {
+Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& signals,
+                  std::function<Status()> on_each_turn) {
   if (published_) {
     const MemberSpec& self = team.members[0];
     const Status told = published_->publish({.action = request.action,
@@ -121,7 +122,8 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
     if (!told.ok()) return failed_outcome(told.error());
   }
   // Once all ranks are connected nobody reads the file any more, and its secret need not lie about.
-  Outcome outcome = run_team(place_, request, team, signals, display_, [this] { published_.reset(); });
+  Outcome outcome = run_team(place_, request, team, signals, display_,
+                             {[this] { published_.reset(); }, std::move(on_each_turn)});
   display_.end_progress();
   return outcome;
 }

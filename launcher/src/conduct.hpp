@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,8 +23,10 @@ class Head {
   /// Before anything was started: says why, and sends the other tasks home. Returns the exit code, which is a
   /// signal's where one is the reason.
   [[nodiscard]] int give_up(const RunFacts& facts, const Error& error, int signal = 0);
-  /// Starts the ranks, here and through the other tasks, and waits for their end.
-  [[nodiscard]] Outcome run(const LaunchRequest& request, const Team& team, StopSignals& signals);
+  /// Starts the ranks, here and through the other tasks, and waits for their end. `on_each_turn`: of
+  /// AgentHooks.
+  [[nodiscard]] Outcome run(const LaunchRequest& request, const Team& team, StopSignals& signals,
+                            std::function<Status()> on_each_turn = {});
   /// Writes the results, and says what failed. Returns the exit code.
   [[nodiscard]] int conclude(const RunFacts& facts, const LaunchRequest& request, const Outcome& outcome);
 

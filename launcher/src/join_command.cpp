@@ -32,12 +32,12 @@ Result<Outcome> join_run(const JoinOptions& options, const Place& place, Display
   PACELINE_TRY(check_is_running(request.run_dir, credentials));
   request.first_term = facts.position.term;
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
-  PACELINE_ASSIGN(const Team team,
-                  make_joining_team(place, options.places, request.job, facts.host, credentials.secret));
+  const NodeShare share{.places = options.places, .host = facts.host, .secret = credentials.secret};
+  PACELINE_ASSIGN(const Team team, make_node_team(place, share, request.job));
   PACELINE_ASSIGN(const auto signals, StopSignals::catch_all());
   display.line(concat("joining ", request.run_dir, " with ", team.slots.size(),
                       team.slots.size() == 1 ? " place" : " places", " on node ", place.node));
-  return run_joined(request, team, facts.agents, *signals, display);
+  return run_agent(request, team, facts.agents, true, *signals, display);
 }
 
 }  // namespace
@@ -45,10 +45,10 @@ Result<Outcome> join_run(const JoinOptions& options, const Place& place, Display
 int join_job(const JoinOptions& options) {
   const Result<Place> place = settle();
   if (!place.ok()) return complain(place.error());
-  if (!place->in_shell() && place->size > 1)
+  if (place->local_size > 1)
     return complain({ErrorCode::invalid_argument,
-                     concat("join is the work of one process for each node: start it without ",
-                            place->launcher, ", or with one task on each")});
+                     concat("join is the work of one process for each node, and ", place->launcher,
+                            " has started ", place->local_size, " on this one: start one task on each")});
   Display display({.plain = true, .epochs = false});
   const Result<Outcome> outcome = join_run(options, *place, display);
   if (!outcome.ok()) return complain(outcome.error());

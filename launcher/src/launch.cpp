@@ -21,13 +21,31 @@ std::int64_t launch_cores(const Place& place, const NodeInventory& node) {
   return std::max<std::int64_t>(1, std::min(node.cores, place.node_cpus * node.cores / node.cpus));
 }
 
+/// Of a node's workers that all have the same agent. Where the launch has not the whole node, and nobody has
+/// bound this agent to its part, the workers are not bound either.
+Result<std::vector<RankPlace>> places_on_node(const Place& place, const NodeInventory& node,
+                                              std::int64_t ranks, std::int64_t threads) {
+  Inventory own = node.own;
+  const std::int64_t cores = usable_cores(place, node);
+  const bool is_bound = cores >= std::ssize(own.cores);
+  own.cores.resize(static_cast<std::size_t>(cores));
+  PACELINE_ASSIGN(std::vector<RankPlace> places, allocate_ranks(own, ranks, threads));
+  if (!is_bound)
+    for (RankPlace& one : places) one.cpus.clear();
+  return places;
+}
+
 Result<std::vector<RankPlace>> places_of_agent(const Place& place, std::int64_t ranks, std::int64_t threads) {
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-  if (place.in_shell()) return allocate_ranks(node.own, ranks, threads);
+  if (place.in_shell()) return places_on_node(place, node, ranks, threads);
   PACELINE_ASSIGN(RankPlace own, allocate_bound_rank(node.own, launch_cores(place, node), place.local_rank,
                                                      place.local_size, threads));
   own.rank = place.rank;
   return std::vector<RankPlace>{std::move(own)};
+}
+
+std::int64_t most_slots(std::int64_t ranks, const Job& job, std::int64_t cores) {
+  return std::max(ranks, std::min(job.ranks.max, most_workers_per_core * cores));
 }
 
 Result<std::vector<MemberSpec>> members_of(const Place& place, std::int64_t ranks) {
@@ -48,7 +66,7 @@ Result<std::vector<std::string>> places_to_offer(const Place& place, const Team&
   if (!place.in_shell()) return std::vector<std::string>{place.node};
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
   const auto ranks = static_cast<std::int64_t>(team.members.size());
-  const std::int64_t most = std::max(ranks, std::min(job.ranks.max, most_workers_per_core * node.cores));
+  const std::int64_t most = most_slots(ranks, job, node.cores);
   std::vector<std::string> slots;
   for (std::int64_t slot = 0; slot < most; ++slot)
     slots.push_back(team.members[static_cast<std::size_t>(slot % ranks)].node);
@@ -62,6 +80,10 @@ Result<AgentName> name_agent(std::int64_t index, bool joined) {
 }
 
 }  // namespace
+
+std::int64_t usable_cores(const Place& place, const NodeInventory& node) {
+  return std::min<std::int64_t>(std::ssize(node.own.cores), launch_cores(place, node));
+}
 
 Result<std::string> listening_host(const Place& place) {
   if (place.one_host) return std::string("127.0.0.1");
@@ -95,11 +117,11 @@ Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const J
 }
 
 Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team, StopSignals& signals,
-                 Display& display, std::function<void()> on_first_step) {
+                 Display& display, AgentHooks hooks) {
   if (request.action == "train") {
     Result<AgentName> name = name_agent(place.rank, false);
     if (!name.ok()) return failed_outcome(name.error());
-    return ElasticAgent(request, team, *name, signals, display, std::move(on_first_step)).run();
+    return ElasticAgent(request, team, *name, signals, display, std::move(hooks)).run();
   }
   std::vector<WorkerSpec> specs;
   for (const RankPlace& own : team.places) {
@@ -124,23 +146,33 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
   return Agent(signals, display).run(specs);
 }
 
-Result<Team> make_joining_team(const Place& place, std::int64_t places, const Job& job,
-                               const std::string& host, const std::string& secret) {
+Result<Team> make_node_team(const Place& place, const NodeShare& share, const Job& job) {
   Team team;
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-  if (places == 0) places = static_cast<std::int64_t>(node.own.cores.size());
-  PACELINE_ASSIGN(team.places, allocate_ranks(node.own, places, job.threads));
+  const std::int64_t places = share.places > 0 ? share.places : usable_cores(place, node);
+  PACELINE_ASSIGN(team.places, places_on_node(place, node, places, job.threads));
   PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
-  PACELINE_ASSIGN(const std::string own, host.empty() ? listening_host(place) : Result<std::string>(host));
-  PACELINE_ASSIGN(team.listener, listen_on(own, ports));
-  team.slots.assign(static_cast<std::size_t>(places), place.node);
-  team.secret = secret;
+  // That the launch has one node does not mean that the job stays there.
+  PACELINE_ASSIGN(const std::string host, share.host.empty()
+                                              ? outside_address(environment("PACELINE_INTERFACE"))
+                                              : Result<std::string>(share.host));
+  PACELINE_ASSIGN(team.listener, listen_on(host, ports));
+  const std::int64_t slots = share.may_grow ? most_slots(places, job, usable_cores(place, node)) : places;
+  team.slots.assign(static_cast<std::size_t>(slots), place.node);
+  team.secret = share.secret;
   return team;
 }
 
-Outcome run_joined(const LaunchRequest& request, const Team& team, std::int64_t index, StopSignals& signals,
-                   Display& display) {
-  const Result<AgentName> name = name_agent(index, true);
+Result<Team> make_head_team(const Place& place) {
+  Team team;
+  PACELINE_ASSIGN(team.listener, open_listener(place));
+  PACELINE_ASSIGN(team.secret, random_secret());
+  return team;
+}
+
+Outcome run_agent(const LaunchRequest& request, const Team& team, std::int64_t index, bool joined,
+                  StopSignals& signals, Display& display) {
+  const Result<AgentName> name = name_agent(index, joined);
   if (!name.ok()) return failed_outcome(name.error());
   return ElasticAgent(request, team, *name, signals, display).run();
 }

@@ -8,6 +8,7 @@
 
 #include "agent.hpp"
 #include "display.hpp"
+#include "inventory.hpp"
 #include "listener.hpp"
 #include "paceline/job/job.hpp"
 #include "paceline/sched/allocation.hpp"
@@ -44,22 +45,41 @@ struct Team {
 /// The part of another task of the launch, which has read `rendezvous`.
 [[nodiscard]] Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const Job& job);
 
-/// The part of an agent that joins a running job by hand, with so many places for workers; 0: its cores.
-[[nodiscard]] Result<Team> make_joining_team(const Place& place, std::int64_t places, const Job& job,
-                                             const std::string& host, const std::string& secret);
+/// What a node is to give a job.
+struct NodeShare {
+  std::int64_t places = 0;  ///< for workers with cores of their own; 0: as many as there are cores
+  bool may_grow = false;    ///< up to the job's most ranks, which then share the cores
+  std::string host;         ///< where others reach its workers; empty: the node's address
+  std::string secret;
+};
+
+/// The part of an agent that is started for a node alone: of a launch that has more of them, or by hand.
+[[nodiscard]] Result<Team> make_node_team(const Place& place, const NodeShare& share, const Job& job);
+
+/// The part of a launcher whose workers all have other agents.
+[[nodiscard]] Result<Team> make_head_team(const Place& place);
+
+/// How many of a node's cores the launch may use.
+[[nodiscard]] std::int64_t usable_cores(const Place& place, const NodeInventory& node);
 
 /// The address for others to reach this process at: of one host 127.0.0.1.
 [[nodiscard]] Result<std::string> listening_host(const Place& place);
 
+/// What else an agent's launch has to do meanwhile.
+struct AgentHooks {
+  std::function<void()> on_first_step;   ///< called once, when a step was committed, which takes every rank
+  std::function<Status()> on_each_turn;  ///< ten times a second at least; an error: the job is to stop
+};
+
 /// Is the agent of some workers until their end. Training goes on when some are lost; elsewhere the loss of
 /// one is the end.
 [[nodiscard]] Outcome run_team(const Place& place, const LaunchRequest& request, const Team& team,
-                               StopSignals& signals, Display& display,
-                               std::function<void()> on_first_step = {});
+                               StopSignals& signals, Display& display, AgentHooks hooks = {});
 
-/// The same of an agent that has joined a training; `index` is beyond those of the launch.
-[[nodiscard]] Outcome run_joined(const LaunchRequest& request, const Team& team, std::int64_t index,
-                                 StopSignals& signals, Display& display);
+/// The same of a node's agent in a training: of the launch, or, with an index beyond those, of one that has
+/// `joined` later and may go again.
+[[nodiscard]] Outcome run_agent(const LaunchRequest& request, const Team& team, std::int64_t index,
+                                bool joined, StopSignals& signals, Display& display);
 
 /// "2 ranks with 1 thread each on node vm".
 [[nodiscard]] std::string describe_team(const Place& place, const Team& team);

@@ -141,4 +141,21 @@ Result<std::string> outside_address(const std::optional<std::string>& interface)
                "PACELINE_INTERFACE to the interface that connects the nodes"};
 }
 
+Result<std::string> address_towards(const std::string& other) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(9);  // any
+  if (::inet_pton(AF_INET, other.c_str(), &address.sin_addr) != 1)
+    return Error{ErrorCode::invalid_argument, concat(other, " is not an IPv4 address")};
+  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return system_error("cannot make a socket");
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof address;
+  if (::connect(socket.get(), generic, length) != 0)
+    return system_error(concat("this machine has no way to ", other));
+  if (::getsockname(socket.get(), generic, &length) != 0)
+    return system_error("cannot read a socket's address");
+  return to_text(address);
+}
+
 }  // namespace paceline

@@ -34,4 +34,7 @@ struct PortRange {
 /// interface that is up. Never a loopback address.
 [[nodiscard]] Result<std::string> outside_address(const std::optional<std::string>& interface);
 
+/// This machine's address on the way to another's. Sends nothing.
+[[nodiscard]] Result<std::string> address_towards(const std::string& other);
+
 }  // namespace paceline

@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
                                [](const StopOptions& options) { return stop(options); },
                                [](const JoinOptions& options) { return join_job(options); },
                                [](const CoordinatorCommand& options) { return coordinate(options); },
+                               [](const AgentCommand& options) { return serve_as_agent(options); },
                                [](const DataImportOptions& options) { return data_import(options); },
                                [](const DataInfoOptions& options) { return data_info(options); },
                                [](const DataVerifyOptions& options) { return data_verify(options); },

@@ -22,6 +22,7 @@ struct Parsed {
   StopOptions stop;
   JoinOptions join;
   CoordinatorCommand coordinator;
+  AgentCommand agent;
   DataCommands data;
 };
 
@@ -37,6 +38,9 @@ void add_train(CLI::App& app, Parsed& parsed) {
       ->allow_extra_args(false);
   train->add_option("--resume", parsed.train.resume,
                     "a run's folder: goes on with it from its newest checkpoint, instead of a JOB");
+  train->add_option(
+      "--hosts", parsed.train.hosts,
+      "machines to train on, through ssh: a file with lines NAME [slots=N], or NAME[:N],NAME[:N]...");
   train->add_option("--run-dir", parsed.train.run_dir, "the run's folder (default: runs/<name>/<UTC time>)");
   train
       ->add_option("--threads", parsed.train.threads, "compute threads per rank (default: the cores it owns)")
@@ -86,6 +90,8 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   CLI::App* coordinator = app.add_subcommand("coordinator", "")->group("");
   coordinator->add_option("RUN", parsed.coordinator.run_dir)->required();
   coordinator->add_option("--after", parsed.coordinator.after)->required();
+  CLI::App* agent = app.add_subcommand("agent", "")->group("");
+  agent->add_option("--see", parsed.agent.must_see)->allow_extra_args(false);
 }
 
 /// Only for the list of commands: `bench` reads its arguments itself.
@@ -135,6 +141,7 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("drain")) return Command(std::move(parsed.drain));
   if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
   if (app.got_subcommand("join")) return Command(std::move(parsed.join));
+  if (app.got_subcommand("agent")) return Command(std::move(parsed.agent));
   if (app.got_subcommand("coordinator")) return Command(std::move(parsed.coordinator));
   return chosen_data_command(*app.get_subcommand("data"), std::move(parsed.data));
 }

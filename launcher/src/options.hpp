@@ -16,6 +16,7 @@ struct TrainOptions {
   std::vector<JobOverride> overrides;
   std::string run_dir;
   std::string resume;        ///< a run directory, instead of a job file
+  std::string hosts;         ///< a file of hosts, or their names; empty: not given
   std::int64_t threads = 0;  ///< 0: the job file's, else one per core
   std::string json;
   bool quiet = false;
@@ -68,6 +69,11 @@ struct CoordinatorCommand {
   std::int64_t after = 0;  ///< the term that it is to follow
 };
 
+/// Given by launchers, not by people.
+struct AgentCommand {
+  std::vector<std::string> must_see;  ///< absolute paths
+};
+
 struct DataImportOptions {
   std::string kind;
   std::vector<std::string> sources;
@@ -109,8 +115,8 @@ struct ShowText {
 
 using Command =
     std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, CoordinatorCommand, DataImportOptions,
-                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, CoordinatorCommand, AgentCommand,
+                 DataImportOptions, DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

@@ -8,6 +8,7 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/job/checkpoint.hpp"
+#include "run_directory.hpp"
 
 namespace paceline {
 namespace {
@@ -96,12 +97,26 @@ Result<RunHistory> read_history(const std::string& run_dir) {
   return history;
 }
 
+Job with_absolute_paths(Job job) {
+  job.data.train = absolute_path(job.data.train);
+  if (!job.data.eval.empty()) job.data.eval = absolute_path(job.data.eval);
+  // Without a slash it is looked for where libraries are.
+  if (job.model.plugin.find('/') != std::string::npos) job.model.plugin = absolute_path(job.model.plugin);
+  return job;
+}
+
 Result<Job> resumed_job(const Job& job, const std::vector<JobOverride>& overrides) {
   if (overrides.empty()) return job;
   Result<Job> changed = with_overrides(job, overrides);
   if (!changed.ok()) return Error{ErrorCode::invalid_argument, changed.error().message};
-  const std::optional<Difference> how = difference(deciding_values(job), deciding_values(*changed));
-  if (!how) return changed;
+  const std::optional<Difference> how =
+      difference(deciding_values(with_absolute_paths(job)), deciding_values(with_absolute_paths(*changed)));
+  if (!how) {  // as its checkpoints have them
+    changed->data.train = job.data.train;
+    changed->data.eval = job.data.eval;
+    changed->model.plugin = job.model.plugin;
+    return changed;
+  }
   return Error{ErrorCode::invalid_argument,
                concat("a resumed run keeps what its result depends on: ", how->key, " was ", how->before,
                       " and would be ", how->after, "; leave it as it was, or begin a new run")};

@@ -18,6 +18,9 @@ struct RunHistory {
 /// invalid_argument: nothing is left to be trained. Errors of read_lineage().
 [[nodiscard]] Result<RunHistory> read_history(const std::string& run_dir);
 
+/// For whoever takes part from another folder.
+[[nodiscard]] Job with_absolute_paths(Job job);
+
 /// The job of a run that is resumed: as it was, but for `overrides`. invalid_argument: one of them would
 /// change the result, which is then that of no run.
 [[nodiscard]] Result<Job> resumed_job(const Job& job, const std::vector<JobOverride>& overrides);

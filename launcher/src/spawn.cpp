@@ -82,6 +82,8 @@ bool place_descriptors(const Child& child) noexcept {
                                             reinterpret_cast<const cpu_set_t*>(words.data())) != 0)
     give_up(child, stage_affinity);
   ::signal(SIGPIPE, SIG_DFL);
+  // Slurm sends what is meant for the job to every process of it. The agent decides.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
   ::sigprocmask(SIG_SETMASK, &child.signal_mask, nullptr);
   ::execve(child.program, child.arguments, child.environment);
   give_up(child, stage_exec);

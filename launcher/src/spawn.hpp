@@ -24,8 +24,8 @@ struct SpawnRequest {
 };
 
 /// Starts the program as a child in a process group of its own, which the kernel kills when the calling
-/// thread dies. When this returns the program runs; if it could not be started, the error says why and no
-/// child is left.
+/// thread dies; what ends jobs (SIGINT, SIGTERM, SIGHUP) it ignores. When this returns the program runs; if
+/// it could not be started, the error says why and no child is left.
 [[nodiscard]] Result<pid_t> spawn(const SpawnRequest& request);
 
 /// The environment of a worker: ours, with its rank and thread counts, and huge pages for its tensors.

@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 
 #include "conduct.hpp"
 #include "elastic/launch_facts.hpp"
+#include "fleet/nodes.hpp"
 #include "format.hpp"
 #include "inventory.hpp"
 #include "job_size.hpp"
@@ -18,6 +20,7 @@
 #include "run_directory.hpp"
 #include "run_record.hpp"
 #include "spawn.hpp"
+#include "where/allocation.hpp"
 
 namespace paceline {
 namespace {
@@ -29,8 +32,9 @@ bool is_missing(const std::string& path) {
 
 /// Where the tasks of a launch meet; the run directory itself is not known to all of them yet.
 std::string meeting_folder(const TrainOptions& options) {
-  if (options.run_dir.empty()) return "runs";
-  return std::filesystem::path(absolute_path(options.run_dir)).parent_path().string();
+  const std::string& run_dir = options.resume.empty() ? options.run_dir : options.resume;
+  if (run_dir.empty()) return "runs";
+  return std::filesystem::path(absolute_path(run_dir)).parent_path().string();
 }
 
 Result<Job> read_job(const TrainOptions& options) {
@@ -116,6 +120,7 @@ struct Prepared {
   LaunchRequest request;
   DatasetInfo dataset;
   Team team;
+  std::optional<Nodes> nodes;  ///< nothing: the ranks are here, or with the other tasks of the launch
   // Of a run that is resumed:
   std::optional<RunDirectory> directory;
   std::optional<RunHistory> history;
@@ -137,10 +142,7 @@ Status check_not_running(const std::string& run_dir) {
 }
 
 /// The run that is to go on: nobody else is in its folder, and its job is the same.
-Status take_run(const TrainOptions& options, const Place& place, Prepared& prepared) {
-  if (!place.in_shell())
-    return Error{ErrorCode::unsupported, concat("--resume under ", place.launcher, " (", place.why,
-                                                ") is not there yet: resume the run from a plain shell")};
+Status take_run(const TrainOptions& options, Prepared& prepared) {
   PACELINE_ASSIGN(prepared.directory, RunDirectory::reopen(options.resume));
   prepared.request.run_dir = prepared.directory->path();
   PACELINE_TRY(check_not_running(prepared.request.run_dir));
@@ -151,17 +153,34 @@ Status take_run(const TrainOptions& options, const Place& place, Prepared& prepa
   return {};
 }
 
-Result<Prepared> prepare(const TrainOptions& options, Head& head, StopSignals& signals) {
+/// The agents on the other nodes begin.
+Status order_nodes(Prepared& prepared) {
+  if (!prepared.nodes) return {};
+  const std::string& run_dir = prepared.request.run_dir;
+  return prepared.nodes->fleet->order({run_dir, prepared.nodes->agents}, run_dir + "/logs/agents.log");
+}
+
+Result<Prepared> prepare(const TrainOptions& options, const std::optional<Allocation>& allocation, Head& head,
+                         StopSignals& signals) {
   Prepared prepared;
   LaunchRequest& request = prepared.request;
   if (options.resume.empty()) {
     PACELINE_ASSIGN(request.job, read_job(options));
   } else {
-    PACELINE_TRY(take_run(options, head.place(), prepared));
+    PACELINE_TRY(take_run(options, prepared));
   }
-  PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
   PACELINE_TRY(head.write_json_to(options.json));
   PACELINE_ASSIGN(request.worker_program, find_worker_program());
+  if (allocation) {
+    PACELINE_ASSIGN(const std::optional<std::int64_t> ranks, parse_ranks(options.ranks));
+    PACELINE_ASSIGN(prepared.dataset, open_data(request.job, head.display(), signals));
+    PACELINE_ASSIGN(prepared.nodes,
+                    prepare_nodes(*allocation, request.job, ranks, request.worker_program, signals));
+    PACELINE_ASSIGN(prepared.team, make_head_team(head.place()));
+    request.ranks = prepared.nodes->ranks;
+    return prepared;
+  }
+  PACELINE_ASSIGN(request.ranks, ranks_of(options, head.place(), request.job));
   PACELINE_ASSIGN(prepared.team, make_team(head.place(), request.ranks, request.job));
   PACELINE_ASSIGN(prepared.dataset, open_data(request.job, head.display(), signals));
   return prepared;
@@ -177,9 +196,10 @@ Result<RunDirectory> make_run_directory(const TrainOptions& options, const Job& 
 void announce(Head& head, const Prepared& prepared) {
   const Job& job = prepared.request.job;
   const std::string model = job.model.kind.empty() ? job.model.plugin : job.model.kind;
-  head.display().line(concat(job.name, ": ", model, " on ", prepared.dataset.name, " (",
-                             with_commas(static_cast<double>(prepared.dataset.samples)), " samples), ",
-                             describe_team(head.place(), prepared.team)));
+  head.display().line(
+      concat(job.name, ": ", model, " on ", prepared.dataset.name, " (",
+             with_commas(static_cast<double>(prepared.dataset.samples)), " samples), ",
+             prepared.nodes ? prepared.nodes->text : describe_team(head.place(), prepared.team)));
   head.display().line(concat("run directory ", prepared.request.run_dir));
 }
 
@@ -209,20 +229,12 @@ Result<RunPosition> position_of(const Prepared& prepared, Display& display) {
   return position;
 }
 
-/// For whoever takes part from another folder.
-void make_paths_absolute(Job& job) {
-  job.data.train = absolute_path(job.data.train);
-  if (!job.data.eval.empty()) job.data.eval = absolute_path(job.data.eval);
-  // Without a slash it is looked for where libraries are.
-  if (job.model.plugin.find('/') != std::string::npos) job.model.plugin = absolute_path(job.model.plugin);
-}
-
 /// What agents and coordinators find in the run directory.
-Status prepare_run(const Place& place, const LaunchRequest& request, const RunPosition& position,
-                   const Team& team) {
+Status prepare_run(const Place& place, const Prepared& prepared, const RunPosition& position) {
+  const LaunchRequest& request = prepared.request;
   PACELINE_TRY(write_file_atomically(request.run_dir + "/job.json", job_to_json(request.job)));
   LaunchFacts facts;
-  facts.agents = place.size;
+  facts.agents = prepared.nodes ? std::ssize(prepared.nodes->agents) + 1 : place.size;
   facts.ranks = request.ranks;
   facts.min_ranks = std::min(request.ranks, request.job.ranks.min);
   facts.max_ranks = std::max(request.ranks, request.job.ranks.max);
@@ -230,17 +242,29 @@ Status prepare_run(const Place& place, const LaunchRequest& request, const RunPo
   PACELINE_ASSIGN(facts.ports, parse_ports(environment("PACELINE_PORTS")));
   facts.position = position;
   PACELINE_TRY(write_launch_facts(request.run_dir, facts));
-  PACELINE_TRY(control::make_credentials(request.run_dir, team.secret));
+  PACELINE_TRY(control::make_credentials(request.run_dir, prepared.team.secret));
   return {};
 }
 
-int lead(const TrainOptions& options, const Place& place) {
+Result<std::optional<Allocation>> allocation_of(const TrainOptions& options, const Place& place) {
+  if (place.in_shell())
+    return find_allocation([](const char* name) { return environment(name); }, options.hosts);
+  if (options.hosts.empty()) return {std::nullopt};
+  return Error{ErrorCode::invalid_argument,
+               concat("--hosts under ", place.launcher, " (", place.why,
+                      "), which has chosen the machines already: leave one of them out")};
+}
+
+int lead(const TrainOptions& options, Place place) {
+  const Result<std::optional<Allocation>> allocation = allocation_of(options, place);
+  if (!allocation.ok()) return complain(allocation.error());
+  if (*allocation) place.one_host = false;
   Head head(place, meeting_folder(options), {.quiet = options.quiet, .plain = !place.in_shell()});
   RunFacts facts{.action = "train", .ranks = place.size};
   // From here on a signal finds the import or the agent, and ends nothing half made.
   const auto signals = StopSignals::catch_all();
   if (!signals.ok()) return head.give_up(facts, signals.error());
-  Result<Prepared> prepared = prepare(options, head, **signals);
+  Result<Prepared> prepared = prepare(options, *allocation, head, **signals);
   if (!prepared.ok()) return head.give_up(facts, prepared.error(), signals.value()->first());
   LaunchRequest& request = prepared->request;
   facts.ranks = request.ranks;
@@ -251,11 +275,16 @@ int lead(const TrainOptions& options, const Place& place) {
   if (!position.ok()) return head.give_up(facts, position.error());
   request.first_term = position->term;
   // A run that is resumed keeps the paths that its checkpoints were made with.
-  if (!prepared->history) make_paths_absolute(request.job);
-  const Status written = prepare_run(place, request, *position, prepared->team);
+  if (!prepared->history) request.job = with_absolute_paths(request.job);
+  const Status written = prepare_run(place, *prepared, *position);
   if (!written.ok()) return head.give_up(facts, written.error());
   announce(head, *prepared);
-  const Outcome outcome = head.run(request, prepared->team, **signals);
+  const Status ordered = order_nodes(*prepared);
+  if (!ordered.ok()) return head.give_up(facts, ordered.error());
+  std::function<Status()> look_after_nodes;
+  if (prepared->nodes) look_after_nodes = [&prepared] { return prepared->nodes->fleet->attend(); };
+  const Outcome outcome = head.run(request, prepared->team, **signals, std::move(look_after_nodes));
+  prepared->nodes.reset();  // its agents have heard how it ended, and go
   const int code = head.conclude(facts, request, outcome);
   if (outcome.status != "failed") head.display().line(summary_text(facts, outcome));
   return code;

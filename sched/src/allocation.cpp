@@ -1,7 +1,10 @@
 #include "paceline/sched/allocation.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
+#include <queue>
+#include <tuple>
 
 #include "paceline/base/text.hpp"
 
@@ -66,6 +69,14 @@ RankPlace owner_of(const Inventory& inventory, std::int64_t first, std::int64_t 
   return place;
 }
 
+/// The most cores for each rank first, and of two alike the one that comes first.
+struct ByCores {
+  bool operator()(const std::tuple<double, std::size_t>& a, const std::tuple<double, std::size_t>& b) const {
+    if (std::get<0>(a) != std::get<0>(b)) return std::get<0>(a) < std::get<0>(b);
+    return std::get<1>(a) > std::get<1>(b);
+  }
+};
+
 Status check(const Inventory& inventory, std::int64_t ranks) {
   if (ranks < 1) return Error{ErrorCode::invalid_argument, "a job needs at least one rank"};
   if (inventory.cores.empty())
@@ -112,6 +123,31 @@ Result<RankPlace> allocate_bound_rank(const Inventory& own, std::int64_t node_co
   if (sharers > 1) place.cores = 0;
   place.threads = threads > 0 ? threads : std::max<std::int64_t>(1, cores / sharers);
   return place;
+}
+
+std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores, std::int64_t ranks, bool all) {
+  std::vector<std::size_t> order(cores.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::greater<>(), [&](std::size_t node) { return cores[node]; });
+  std::erase_if(order, [&](std::size_t node) { return cores[node] <= 0; });
+  std::vector<std::int64_t> given(cores.size(), 0);
+  if (order.empty()) return given;
+  std::int64_t room = 0;
+  std::size_t used = 0;
+  while (used < order.size() && (all || room < ranks)) room += cores[order[used++]];
+  order.resize(used);
+  // Each in turn to where ranks then have the most cores: beyond its cores no node gets one before all are
+  // full.
+  using Share = std::tuple<double, std::size_t>;  // cores for each rank with one more, and place in the order
+  std::priority_queue<Share, std::vector<Share>, ByCores> next;
+  for (std::size_t i = 0; i < order.size(); ++i) next.emplace(static_cast<double>(cores[order[i]]), i);
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    const std::size_t i = std::get<1>(next.top());
+    next.pop();
+    const std::int64_t here = ++given[order[i]];
+    next.emplace(static_cast<double>(cores[order[i]]) / static_cast<double>(here + 1), i);
+  }
+  return given;
 }
 
 std::string cpu_list(std::vector<int> cpus) {

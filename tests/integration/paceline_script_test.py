@@ -91,7 +91,9 @@ class PacelineScript(unittest.TestCase):
 
     def packages(self):
         text = (SOURCE / "paceline").read_text()
-        return text[text.index("packages=(") + 10:text.index(")", text.index("packages=("))].split()
+        lists = [part[:part.index(")")].split() for part in text.split("packages=(")[1:]]
+        self.assertEqual(len(lists), 2)
+        return lists[0] + lists[1]
 
     def start(self, *arguments, script=None, cwd=None, stderr="stderr", **more):
         environment = {"PATH": str(self.bin), "FAKE": str(self.fake), "HOME": str(self.top),
@@ -265,6 +267,13 @@ class PacelineScript(unittest.TestCase):
         self.assertIn("these packages are gone: libcli11-dev: call ./paceline again to install them\n", err)
         self.assertEqual(self.run_script("train")[0], 7)
         self.assertEqual(self.log("apt-get"), ["install -y --no-install-recommends libcli11-dev"])
+
+    def test_what_only_tests_need_is_installed_for_them_alone(self):
+        self.without("slurm-wlm")
+        self.run_script("build")
+        self.assertEqual(self.log("apt-get"), [])
+        self.run_script("test")
+        self.assertEqual(self.log("apt-get"), ["install -y --no-install-recommends slurm-wlm"])
 
     # ---- configuring -----------------------------------------------------------------------------------
 

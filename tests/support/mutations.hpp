@@ -40,7 +40,7 @@ inline std::string noise(const std::string& alphabet, SplitMix64& random) {
   return text;
 }
 
-struct Outcome {
+struct Tally {
   int good = 0;
   int bad = 0;
 };
@@ -48,10 +48,10 @@ struct Outcome {
 /// Feeds one input in ten as noise, the others as damaged examples. `parse` says whether it was accepted, and
 /// checks the error if not.
 template <class Parse>
-Outcome feed(const std::vector<std::string>& examples, const std::string& alphabet, std::uint64_t seed,
+Tally feed(const std::vector<std::string>& examples, const std::string& alphabet, std::uint64_t seed,
              Parse parse) {
   SplitMix64 random(seed);
-  Outcome outcome;
+  Tally outcome;
   for (int round = 0; round < rounds; ++round) {
     const std::string& example = examples[random.below(examples.size())];
     const std::string input =

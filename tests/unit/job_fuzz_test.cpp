@@ -34,7 +34,7 @@ TEST(Fuzz, DecodeReturnsWhateverComes) {
   examples.push_back(encode(LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1}));
   examples.push_back(encode(StepsMessage{{{.step = 1, .epoch = 1, .count = 8, .consumed = "0x00"}}}));
 
-  const Outcome outcome =
+  const Tally outcome =
       feed(examples, "{}[]\",:0123456789.-+eE\\untrfalsemp ", 11, [](const std::string& input) {
         const Result<WorkerMessage> message = decode(input);
         if (message.ok()) {
@@ -58,7 +58,7 @@ TEST(Fuzz, ParseJobReturnsWhateverComes) {
       "name: &n a\ndata: {train: *n}\nmodel: 'cnn'\nbatch: {global: +8}\nepochs: 1\noptimizer: "
       "{learning_rate: 1e-3}\n",
       "# words\n--- !t\nname: |\n  long\n? data\n: train: >-\n    b\nmodel: cnn\n...\n"};
-  const Outcome outcome =
+  const Tally outcome =
       feed(examples, " \n\t:-?,[]{}#&*!|>'\"%@`~.0123456789abelmnort", 12, [](const std::string& input) {
         const Result<Job> job = parse_job(input, "f", {});
         if (job.ok()) {

@@ -35,7 +35,7 @@ TEST(Fuzz, RecordsOfGenerations) {
   large.members = {{3, "a", "10.0.0.1", 1}, {5, "b", "::1", 65535}, {6, "\xc3\xbc", "10.0.0.2", 2}};
   large.donors = {0, 2};
   large.reason = "larger by 1";
-  const Outcome outcome =
+  const Tally outcome =
       feed({generation_json(small), generation_json(large)}, json_alphabet, 1, [](const std::string& text) {
         const Result<GenerationRecord> record = parse_generation(text, "the file");
         if (!record.ok()) return expect_corrupt(record.error()), false;
@@ -65,7 +65,7 @@ TEST(Fuzz, FactsOfLaunches) {
   facts.position = {.term = 2, .base_step = 12, .checkpoint = "/c", .last_generation = 3, .last_worker = 4};
   ASSERT_TRUE(write_launch_facts(run.path(), facts).ok());
   EXPECT_EQ(read_launch_facts(run.path()).value(), facts);
-  const Outcome outcome =
+  const Tally outcome =
       feed({read_file(run / "launch.json").value()}, json_alphabet, 2, [](const std::string& text) {
         const Result<LaunchFacts> read = parse_launch_facts(text, "the file");
         if (!read.ok()) return expect_corrupt(read.error()), false;
@@ -81,7 +81,7 @@ TEST(Fuzz, FactsOfLaunches) {
 TEST(Fuzz, AddressesOfCoordinators) {
   const TemporaryFolder run;
   ASSERT_TRUE(control::take_term(run.path(), {7, 4711, "n", "127.0.0.1", 65535}).ok());
-  const Outcome outcome =
+  const Tally outcome =
       feed({read_file(run / "coordinators/7.json").value()}, json_alphabet, 3, [](const std::string& text) {
         const auto read = control::parse_coordinator(text, "the file");
         if (!read.ok()) return expect_corrupt(read.error()), false;
@@ -170,7 +170,7 @@ TEST(Fuzz, MessagesOfAgents) {
   Listener listener;
   for (const std::string& example : examples) EXPECT_TRUE(listener.hear(example));
   const std::string alphabet("\x00\x01\x02\x08\x0a\x10\x12\x1a\x52\x7f\x80\xff{}\"1", 16);
-  const Outcome outcome =
+  const Tally outcome =
       feed(examples, alphabet, 4, [&listener](const std::string& bytes) { return listener.hear(bytes); });
   EXPECT_GT(outcome.good, 1000);
   EXPECT_GT(outcome.bad, 1000);

@@ -133,5 +133,76 @@ TEST(Where, ContradictionsAreErrorsThatNameTheVariable) {
   }
 }
 
+// ---- nodes on which agents are still to be started ---------------------------------------------------
+
+Result<std::optional<Allocation>> allocation_in(const Variables& variables, const std::string& hosts = "") {
+  return find_allocation(
+      [variables](const char* name) -> std::optional<std::string> {
+        const auto found = variables.find(name);
+        if (found == variables.end() || found->second.empty()) return std::nullopt;
+        return found->second;
+      },
+      hosts);
+}
+
+TEST(Allocations, NoneInAPlainShellAndInATaskOfSrun) {
+  EXPECT_FALSE(allocation_in({}).value());
+  EXPECT_FALSE(allocation_in(with(srun(), "SLURM_JOB_NODELIST", "n[1-4]")).value());
+}
+
+TEST(Allocations, TheScriptOfABatchJobHasItsNodes) {
+  Variables batch = {{"SLURM_JOB_ID", "77"},
+                     {"SLURM_JOB_NODELIST", "n[1-3]"},
+                     {"SLURM_JOB_NUM_NODES", "3"},
+                     {"SLURM_PROCID", "0"}};
+  for (const char* step : {"", "4294967291", "4294967290"}) {
+    const auto allocation = allocation_in(with(batch, "SLURM_STEP_ID", step)).value();
+    ASSERT_TRUE(allocation);
+    EXPECT_EQ(allocation->by, "srun");
+    EXPECT_EQ(allocation->nodes, 3);
+    EXPECT_FALSE(allocation->ranks);
+  }
+  EXPECT_EQ(allocation_in(with(batch, "SLURM_NTASKS", "6")).value()->ranks, 6);
+  EXPECT_EQ(allocation_in(with(batch, "SLURM_JOB_NUM_NODES", "three")).error().code,
+            ErrorCode::invalid_argument);
+  EXPECT_FALSE(allocation_in(with(batch, "SLURM_JOB_NUM_NODES", "")).ok());
+}
+
+TEST(Allocations, HostsByName) {
+  const auto allocation = allocation_in({}, "a,b.example.org:2,user@c").value();
+  ASSERT_TRUE(allocation);
+  EXPECT_EQ(allocation->by, "ssh");
+  EXPECT_EQ(allocation->nodes, 3);
+  EXPECT_EQ(allocation->hosts, (std::vector<Host>{{"a", 0}, {"b.example.org", 2}, {"user@c", 0}}));
+}
+
+TEST(Allocations, AFileOfHosts) {
+  const auto hosts = parse_host_file("# the cluster\n\n a slots=4 # old\nb\t\n", "the file");
+  ASSERT_TRUE(hosts.ok());
+  EXPECT_EQ(*hosts, (std::vector<Host>{{"a", 4}, {"b", 0}}));
+}
+
+TEST(Allocations, WhatIsNoHostIsRefusedAndNamed) {
+  const std::pair<const char*, const char*> files[] = {
+      {"a slots=4\na", "line 2: a is there twice"},
+      {"a slots=0", "line 1: '0' slots"},
+      {"a 4", "line 1: write NAME"},
+      {"a slots=4 b", "line 1: write NAME"},
+      {"-oProxyCommand=x", "no name"},
+      {"a;b", "no name"},
+      {"# nobody", "names no host"},
+  };
+  for (const auto& [text, sentence] : files) {
+    const auto hosts = parse_host_file(text, "the file");
+    ASSERT_FALSE(hosts.ok()) << text;
+    EXPECT_EQ(hosts.error().code, ErrorCode::invalid_argument);
+    EXPECT_NE(hosts.error().message.find(sentence), std::string::npos) << hosts.error().message;
+  }
+  for (const char* list : {"a,,b", "a:", "a:x", "a,a", ",", "a b"})
+    EXPECT_FALSE(parse_host_list(list).ok()) << list;
+  EXPECT_NE(allocation_in({}, "/nonexistent/hosts").error().message.find("/nonexistent/hosts"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace paceline

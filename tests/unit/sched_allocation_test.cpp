@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <random>
 #include <set>
 
 namespace paceline {
@@ -123,6 +124,40 @@ TEST(BoundAllocation, AgentsBoundToOneSocketShareItsCores) {
   EXPECT_EQ(place.value().threads, 2);
   EXPECT_EQ(place.value().cores, 0);
   EXPECT_EQ(cpu_list(place.value().cpus), "0-7");
+}
+
+TEST(Spread, TakesTheFewestNodesWithACoreForEveryRank) {
+  using Shares = std::vector<std::int64_t>;
+  EXPECT_EQ(spread_ranks({4, 4, 4}, 4), (Shares{4, 0, 0}));
+  EXPECT_EQ(spread_ranks({4, 4, 4}, 5), (Shares{3, 2, 0}));
+  EXPECT_EQ(spread_ranks({2, 8, 4}, 8), (Shares{0, 8, 0}));
+  EXPECT_EQ(spread_ranks({2, 8, 4}, 9), (Shares{0, 6, 3}));
+  EXPECT_EQ(spread_ranks({4, 4, 4}, 4, true), (Shares{2, 1, 1}));
+  EXPECT_EQ(spread_ranks({2, 1}, 6), (Shares{4, 2}));
+  EXPECT_EQ(spread_ranks({0, 1}, 2), (Shares{0, 2}));
+  EXPECT_EQ(spread_ranks({0, 0}, 2), (Shares{0, 0}));
+  EXPECT_EQ(spread_ranks({}, 2), Shares{});
+}
+
+TEST(Spread, NoRankSharesACoreWhileAnotherIsFree) {
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<std::int64_t> cores(1 + random() % 12);
+    for (std::int64_t& node : cores) node = static_cast<std::int64_t>(random() % 9);
+    const auto ranks = static_cast<std::int64_t>(1 + random() % 80);
+    const std::int64_t room = std::accumulate(cores.begin(), cores.end(), std::int64_t{0});
+    if (room == 0) continue;
+    for (const bool all : {false, true}) {
+      const std::vector<std::int64_t> shares = spread_ranks(cores, ranks, all);
+      ASSERT_EQ(shares.size(), cores.size());
+      EXPECT_EQ(std::accumulate(shares.begin(), shares.end(), std::int64_t{0}), ranks);
+      for (std::size_t node = 0; node < cores.size(); ++node) {
+        EXPECT_GE(shares[node], 0);
+        EXPECT_TRUE(cores[node] > 0 || shares[node] == 0);
+        EXPECT_TRUE(ranks > room || shares[node] <= cores[node]);
+      }
+    }
+  }
 }
 
 TEST(CpuList, JoinsRuns) {

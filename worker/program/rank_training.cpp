@@ -97,10 +97,10 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   form_ = form;
   communicator_ = &communicator;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
-  if (!buffers) {
-    PACELINE_ASSIGN(buffers, trainer_->make_buffers(*communicator_));
-  }
-  trainer_->enter(*communicator_, std::move(*buffers));
+  if (buffers)
+    trainer_->enter(*communicator_, std::move(*buffers));
+  else
+    PACELINE_TRY(trainer_->enter(*communicator_));
   alone_.reset();
   PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;

@@ -83,7 +83,8 @@ Result<StartMessage> receive_start(AgentLink& link) {
 }  // namespace
 
 int run_worker() {
-  std::signal(SIGINT, SIG_IGN);  // Ctrl-C reaches the agent, which decides
+  // Ctrl-C in a terminal and Slurm's signals reach the agent, which decides.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   if (::fcntl(worker_channel_fd, F_GETFD) < 0) {
     std::fputs("paceline-worker is started by paceline: use `paceline train JOB.yaml`\n", stderr);

@@ -65,6 +65,7 @@ class Trainer::Impl {
   [[nodiscard]] bool holds_reduced() const { return held_.has_value(); }
   [[nodiscard]] Result<StepOutcome> roll_forward();
   [[nodiscard]] Result<std::unique_ptr<GradientSums>> make_sums(Communicator& communicator);
+  void leave();
   void enter(Communicator& communicator, std::unique_ptr<GradientSums> sums);
   [[nodiscard]] std::vector<StatePart> state();
   void prepare_evaluation();
@@ -137,9 +138,13 @@ Result<std::unique_ptr<GradientSums>> Trainer::Impl::make_sums(Communicator& com
                                : make_float_sums(communicator, tensors);
 }
 
-void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSums> sums) {
+void Trainer::Impl::leave() {
   held_.reset();
-  gradients_.reset();  // its hooks are at the same parameters
+  gradients_.reset();
+}
+
+void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSums> sums) {
+  leave();  // its hooks are at the same parameters
   communicator_ = &communicator;
   const SummedTensors tensors = summed_tensors();
   gradients_ = std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums));
@@ -376,6 +381,7 @@ void Trainer::enter(Communicator& communicator, Buffers buffers) {
   impl_->enter(communicator, std::move(buffers.sums_));
 }
 Status Trainer::enter(Communicator& communicator) {
+  impl_->leave();
   PACELINE_ASSIGN(Buffers buffers, make_buffers(communicator));
   enter(communicator, std::move(buffers));
   return {};

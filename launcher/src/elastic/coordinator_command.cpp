@@ -1,3 +1,4 @@
+#include <csignal>
 #include <cstdio>
 
 #include "commands.hpp"
@@ -11,6 +12,8 @@ namespace paceline {
 
 /// Not for people: agents start it.
 int coordinate(const CoordinatorCommand& command) {
+  // What is meant for the job reaches the agents; without a coordinator they could not obey in good order.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, SIG_IGN);
   // Its standard error is a file of the run, where a line for each decision is welcome.
   set_log_level(LogLevel::info);
   const Result<Place> place = find_place([](const char* name) { return environment(name); });

@@ -228,8 +228,7 @@ Status CoordinatorLink::reap_child() {
   start_after_ = clock_.now() + start_again;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   const std::string said = last_line(log_of(run_dir_, child_after_ + 1));
-  if (WIFEXITED(status) && WEXITSTATUS(status) == exit_job_has_ended)
-    return Error{ErrorCode::aborted, said};
+  if (WIFEXITED(status) && WEXITSTATUS(status) == exit_job_has_ended) return Error{ErrorCode::aborted, said};
   problem_ = concat("the coordinator ", describe_end(status), said.empty() ? "" : ": ", said);
   // What kept the first one from beginning keeps the next one too, unless it was killed.
   const bool is_hopeless = !session_ && WIFEXITED(status);

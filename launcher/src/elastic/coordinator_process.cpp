@@ -159,7 +159,8 @@ void CoordinatorProcess::begin_turn() {
   if (before == Instant{} || turn_at_ - before < own_pause) return;
   log(LogLevel::warning, concat("this coordinator stood still for ", to_seconds(turn_at_ - before), " s"));
   for (auto& [name, agent] : roster_.agents())
-    agent.heard_at = std::min(agent.heard_at + (turn_at_ - before), turn_at_);
+    if (!std::exchange(agent.spared, true))
+      agent.heard_at = std::min(agent.heard_at + (turn_at_ - before), turn_at_);
   looked_at_ = {};
 }
 
@@ -189,7 +190,7 @@ void CoordinatorProcess::poll_once() {
       continue;
     }
     if (const auto* message = std::get_if<control::Heard>(&event))
-      if (Roster::Agent* const agent = roster_.of_stream(message->stream)) agent->heard_at = clock_.now();
+      if (Roster::Agent* const agent = roster_.of_stream(message->stream)) agent->is_heard(clock_.now());
     backlog_.push_back(std::move(event));
   }
   work_off_backlog();
@@ -218,7 +219,7 @@ void CoordinatorProcess::heard(control::StreamId stream, const control::FromAgen
   if (message.has_register_()) return register_agent(stream, message);
   Roster::Agent* const agent = roster_.of_stream(stream);
   if (agent == nullptr) return refuse(stream, "an agent spoke before it registered");
-  agent->heard_at = clock_.now();
+  agent->is_heard(clock_.now());
   using Verdict = Roster::Session::Verdict;
   const Verdict verdict = agent->session.hear(message);
   if (verdict == Verdict::known || ended_) return;
@@ -264,7 +265,7 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
     log(LogLevel::info, concat(self.agent(), " registered with ", agent->slots.size(), " slots"));
   }
   agent->stream = stream;
-  agent->heard_at = clock_.now();
+  agent->is_heard(clock_.now());
   std::ignore = agent->session.hear(message);
   control::ToAgent welcome;
   welcome.mutable_registered()->set_consumed_key(hex_word(key_));

@@ -20,6 +20,8 @@ constexpr Duration beat_interval = std::chrono::milliseconds(100);
 // From a worker's last message, or its socket's end, to its exit.
 constexpr Duration leave_limit = std::chrono::seconds(10);
 constexpr Duration reap_limit = std::chrono::seconds(5);
+// From the end of all other agents of the launch to that of this one.
+constexpr Duration abandoned_limit = std::chrono::seconds(10);
 constexpr int most_last_receipts = 64;
 
 /// A number of milliseconds that polls often where there is nothing to wake it.
@@ -38,12 +40,12 @@ std::optional<Message> decoded(const std::string& text) {
 }  // namespace
 
 ElasticAgent::ElasticAgent(const LaunchRequest& request, const Team& team, const AgentName& name,
-                           StopSignals& signals, Display& display, std::function<void()> on_first_step)
+                           StopSignals& signals, Display& display, AgentHooks hooks)
     : request_(request),
       team_(team),
       signals_(signals),
       display_(display),
-      on_first_step_(std::move(on_first_step)),
+      hooks_(std::move(hooks)),
       link_(request.run_dir, name, request.first_term, [this] { return introduce(); }),
       may_leave_(name.joined) {
 }
@@ -65,6 +67,7 @@ Outcome ElasticAgent::run() {
     obey_signals();
     end_loiterers();
     beat();
+    look_after_launch();
     if (ended_) break;
     Result<std::vector<control::ToAgent>> orders = link_.attend();
     if (!orders.ok()) {
@@ -93,6 +96,24 @@ void ElasticAgent::end_without_coordinator(const Error& why) {
     for (const control::WorkerSaid& said : report.said())
       if (const auto finished = decoded<FinishedMessage>(said.message()); finished && !outcome_.finished)
         outcome_.finished = finished;
+}
+
+/// Agents end when the job does, perhaps before this one hears of it; else nothing can be trained any more.
+void ElasticAgent::look_after_launch() {
+  if (ended_ || !hooks_.on_each_turn) return;
+  const Status status = hooks_.on_each_turn();
+  if (status.ok()) return;
+  if (!abandoned_) {
+    abandoned_ = status.error();
+    abandoned_at_ = clock_.now();
+  }
+  if (clock_.now() - abandoned_at_ < abandoned_limit) return;
+  outcome_.status = "failed";
+  outcome_.failure = FailureReport{.sentence = abandoned_->message};
+  control::FromAgent message;
+  message.mutable_stop();
+  link_.say(std::move(message));
+  ended_ = true;
 }
 
 void ElasticAgent::poll_once() {
@@ -216,7 +237,7 @@ void ElasticAgent::obey(const control::ToAgent& message) {
       if (const auto progress = decoded<ProgressMessage>(message.show())) {
         outcome_.progress = *progress;
         display_.progress(*progress, clock_.now());
-        if (progress->step > 0 && on_first_step_) std::exchange(on_first_step_, nullptr)();
+        if (progress->step > 0 && hooks_.on_first_step) std::exchange(hooks_.on_first_step, nullptr)();
       } else if (const auto eval = decoded<EvalMessage>(message.show())) {
         outcome_.eval = *eval;
         display_.eval(*eval);

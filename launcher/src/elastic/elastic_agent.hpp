@@ -20,9 +20,8 @@ namespace paceline {
 class ElasticAgent {
  public:
   /// Nothing is owned; all outlive it.
-  /// `on_first_step` is called once, when a step was committed, which takes every rank.
   ElasticAgent(const LaunchRequest& request, const Team& team, const AgentName& name, StopSignals& signals,
-               Display& display, std::function<void()> on_first_step = {});
+               Display& display, AgentHooks hooks = {});
   ~ElasticAgent();
   ElasticAgent(const ElasticAgent&) = delete;
   ElasticAgent& operator=(const ElasticAgent&) = delete;
@@ -63,6 +62,7 @@ class ElasticAgent {
   void acknowledge(std::int64_t step);
   void finish(const control::JobEnded& ended);
   void end_without_coordinator(const Error& why);
+  void look_after_launch();
   [[nodiscard]] Result<Worker> start_worker(std::int64_t id, std::size_t slot);
   [[nodiscard]] control::Register introduce() const;
   [[nodiscard]] control::WorkerReport report_of(std::int64_t id, const Worker& worker) const;
@@ -77,7 +77,7 @@ class ElasticAgent {
   const Team& team_;
   StopSignals& signals_;
   Display& display_;
-  std::function<void()> on_first_step_;
+  AgentHooks hooks_;
   SteadyClock clock_;
   CoordinatorLink link_;
   bool may_leave_;  // told to stop, it goes, and the job goes on
@@ -85,6 +85,8 @@ class ElasticAgent {
   std::vector<control::WorkerReport> finished_;  // of workers that are gone: another coordinator must know
   std::string consumed_key_;
   Instant beat_at_{};
+  std::optional<Error> abandoned_;  // the launch has lost the other agents
+  Instant abandoned_at_{};
   bool ended_ = false;
   Outcome outcome_;
 };

@@ -33,8 +33,14 @@ class Roster {
     std::uint64_t session_number = 0;
     Session session;
     std::optional<control::StreamId> stream;  ///< nothing: broken
-    Instant heard_at{};
+    Instant heard_at{};   ///< or when it may have been, had the coordinator not stood still
+    bool spared = false;  ///< the latter; once for each time that it is heard
     bool leaves = false;  ///< no more workers are started there
+
+    void is_heard(Instant now) noexcept {
+      heard_at = now;
+      spared = false;
+    }
   };
 
   /// A new agent, or one that begins anew.

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "where/allocation.hpp"
 #include "where/place.hpp"
 
 namespace paceline {
@@ -11,6 +12,9 @@ namespace paceline {
 [[nodiscard]] Result<std::optional<Place>> slurm_place(const Environment& environment);
 /// Always there: nobody but a person or a script started this process.
 [[nodiscard]] Place shell_place(const Environment& environment);
+
+/// The job of the script or shell that this process belongs to, where it is no task of srun.
+[[nodiscard]] Result<std::optional<Allocation>> slurm_allocation(const Environment& environment);
 
 /// Shared by the adapters: an integer that the launcher must have set.
 [[nodiscard]] Result<std::int64_t> launcher_variable(const Environment& environment, const char* name,

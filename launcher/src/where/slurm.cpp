@@ -52,6 +52,23 @@ Status find_local_tasks(const Environment& environment, Place& place) {
 
 }  // namespace
 
+Result<std::optional<Allocation>> slurm_allocation(const Environment& environment) {
+  const std::optional<std::string> job = environment("SLURM_JOB_ID");
+  const std::optional<std::string> step = environment("SLURM_STEP_ID");
+  if (!job || !environment("SLURM_JOB_NODELIST") || (step && !is_taskless_step(*step))) return {std::nullopt};
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  Allocation allocation;
+  allocation.by = "srun";
+  allocation.why = concat("SLURM_JOB_ID is ", *job);
+  const char* nodes_variable = environment("SLURM_JOB_NUM_NODES") ? "SLURM_JOB_NUM_NODES" : "SLURM_NNODES";
+  PACELINE_ASSIGN(allocation.nodes, launcher_variable(environment, nodes_variable, 1, most));
+  // Set where --ntasks or --ntasks-per-node was given.
+  if (environment("SLURM_NTASKS")) {
+    PACELINE_ASSIGN(allocation.ranks, launcher_variable(environment, "SLURM_NTASKS", 1, most));
+  }
+  return {std::move(allocation)};
+}
+
 Result<std::optional<Place>> slurm_place(const Environment& environment) {
   const std::optional<std::string> step = environment("SLURM_STEP_ID");
   if (!step || !environment("SLURM_PROCID") || is_taskless_step(*step)) return {std::nullopt};

@@ -46,6 +46,12 @@ struct RankPlace {
                                                     std::int64_t local_rank, std::int64_t local_ranks,
                                                     std::int64_t threads);
 
+/// How many of `ranks` ranks each node gets, which has so many cores: the fewest nodes with a core for every
+/// rank, those with the most cores first; among these in proportion to their cores. With `all`, or more ranks
+/// than cores, every node that can takes part. Nodes without cores get none.
+[[nodiscard]] std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores,
+                                                     std::int64_t ranks, bool all = false);
+
 /// "0-3,8": a list of CPU numbers for people.
 [[nodiscard]] std::string cpu_list(std::vector<int> cpus);
 

@@ -139,7 +139,7 @@ class Trainer {
   /// weights stay as they are; whoever comes new gets them by state(). `communicator` must outlive the
   /// trainer or the next enter().
   void enter(Communicator& communicator, Buffers buffers);
-  /// Collective: both.
+  /// Collective: both, without memory for the gradients of both. After an error it must be called again.
   [[nodiscard]] Status enter(Communicator& communicator);
 
   /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,

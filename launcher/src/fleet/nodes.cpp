@@ -1,0 +1,81 @@
+#include "fleet/nodes.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+
+#include "job_size.hpp"
+#include "listener.hpp"
+#include "paceline/base/text.hpp"
+#include "paceline/sched/allocation.hpp"
+#include "run_directory.hpp"
+
+namespace paceline {
+namespace {
+
+/// What every node must find, so that training does not fail later and less clearly.
+std::vector<std::string> needed_everywhere(const Job& job, const std::string& worker_program) {
+  std::vector<std::string> paths = {absolute_path("."), worker_program, absolute_path(job.data.train)};
+  if (!job.data.eval.empty()) paths.push_back(absolute_path(job.data.eval));
+  if (job.model.plugin.find('/') != std::string::npos) paths.push_back(absolute_path(job.model.plugin));
+  return paths;
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::vector<std::int64_t> cores_of(const Allocation& allocation, const std::vector<NodeReport>& reports) {
+  std::vector<std::int64_t> cores;
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    const std::int64_t slots = i < allocation.hosts.size() ? allocation.hosts[i].slots : 0;
+    cores.push_back(slots > 0 ? slots : reports[i].cores);
+  }
+  return cores;
+}
+
+/// Those with ranks first, so that the ranks go to them.
+std::vector<AgentOrder> orders_of(const std::vector<NodeReport>& reports,
+                                  const std::vector<std::int64_t>& cores,
+                                  const std::vector<std::int64_t>& shares) {
+  std::vector<AgentOrder> orders;
+  for (const bool spare : {false, true})
+    for (std::size_t i = 0; i < reports.size(); ++i)
+      if ((shares[i] == 0) == spare)
+        orders.push_back({reports[i].node, std::ssize(orders) + 1, spare ? cores[i] : shares[i]});
+  return orders;
+}
+
+std::string describe(const Allocation& allocation, std::int64_t ranks,
+                     const std::vector<std::int64_t>& shares) {
+  const auto used = std::ranges::count_if(shares, [](std::int64_t share) { return share > 0; });
+  std::string text = concat(ranks, ranks == 1 ? " rank on " : " ranks on ", used);
+  if (used < std::ssize(shares)) text += concat(" of ", shares.size());
+  return text + concat(shares.size() == 1 ? " node" : " nodes", ", started by ", allocation.by);
+}
+
+}  // namespace
+
+Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
+                            const std::optional<std::int64_t>& asked, const std::string& worker_program,
+                            StopSignals& signals) {
+  Nodes nodes;
+  PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, worker_program)));
+  PACELINE_ASSIGN(const std::vector<NodeReport> reports, nodes.fleet->gather(signals));
+  PACELINE_TRY(check_reports(reports, seconds_now()));
+  const std::vector<std::int64_t> cores = cores_of(allocation, reports);
+  nodes.ranks = asked ? *asked
+                      : allocation.ranks.value_or(
+                            default_ranks(job, std::accumulate(cores.begin(), cores.end(), std::int64_t{0})));
+  PACELINE_TRY(check_ranks(job, nodes.ranks));
+  const std::vector<std::int64_t> shares = spread_ranks(cores, nodes.ranks, !asked && allocation.ranks);
+  nodes.agents = orders_of(reports, cores, shares);
+  nodes.text = describe(allocation, nodes.ranks, shares);
+  // PACELINE_INTERFACE is the nodes'; the machine of the launcher may be another kind.
+  PACELINE_ASSIGN(const std::string here, address_towards(reports.front().address));
+  ::setenv("PACELINE_INTERFACE", here.c_str(), 1);
+  return nodes;
+}
+
+}  // namespace paceline

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fleet/fleet.hpp"
+#include "launch.hpp"
+#include "where/allocation.hpp"
+
+namespace paceline {
+
+/// The nodes of an allocation, each with an agent that waits for its order.
+struct Nodes {
+  std::unique_ptr<Fleet> fleet;
+  std::vector<AgentOrder> agents;  ///< what they are to be
+  std::int64_t ranks = 1;          ///< of the job
+  std::string text;                ///< for people: "4 ranks on 2 of 4 nodes, started by srun"
+};
+
+/// Starts the agents, asks what their nodes have, and shares the ranks out: `asked` of them, or as many as
+/// the allocation or the cores and the job's limits say. Nodes that get none are there for when the job
+/// grows, or loses another. From here on this process uses the network that leads to them. Errors:
+/// invalid_argument, where the nodes cannot train together; those of Fleet.
+[[nodiscard]] Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
+                                          const std::optional<std::int64_t>& asked,
+                                          const std::string& worker_program, StopSignals& signals);
+
+}  // namespace paceline
