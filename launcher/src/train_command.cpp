@@ -282,7 +282,8 @@ int lead(const TrainOptions& options, Place place) {
   const Status ordered = order_nodes(*prepared);
   if (!ordered.ok()) return head.give_up(facts, ordered.error());
   std::function<Status()> look_after_nodes;
-  if (prepared->nodes) look_after_nodes = [&prepared] { return prepared->nodes->fleet->attend(); };
+  if (prepared->nodes)
+    look_after_nodes = [&] { return look_after(*prepared->nodes, request.run_dir, head.display()); };
   const Outcome outcome = head.run(request, prepared->team, **signals, std::move(look_after_nodes));
   prepared->nodes.reset();  // its agents have heard how it ended, and go
   const int code = head.conclude(facts, request, outcome);

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -38,23 +39,40 @@ def slurm(*command, check=True):
     return done.stdout.strip()
 
 
+class Job:
+    """One of Slurm, like a process. `sbatch --wait` would look for its end every ten seconds only."""
+
+    def __init__(self, number):
+        self.number = number
+        self.returncode = None
+        self.looked_at = 0
+
+    def poll(self):
+        if self.returncode is None and time.monotonic() - self.looked_at > 0.1:
+            self.looked_at = time.monotonic()
+            facts = dict(word.split("=", 1) for word in slurm("scontrol", "show", "job", "--oneliner", self.number).split() if "=" in word)
+            if facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"):
+                status, number = map(int, facts["ExitCode"].split(":"))
+                self.returncode = -number if number else status
+        return self.returncode
+
+    def wait(self):
+        return wait_for(lambda: self.poll() is not None, f"the end of Slurm's job {self.number}")
+
+    def kill(self):
+        slurm("scancel", self.number, check=False)
+
+
 class Submitted(coordinated.Run):
     """A run that sbatch has started."""
 
     def __init__(self, test, *arguments, nodes=2, options=()):
-        self.process = subprocess.Popen(
-            ["sbatch", "--wait", f"--nodes={nodes}", "--exclusive", *options, SOURCE / "slurm/train.sbatch", "job.yaml", "--set",
-             "eval_every=0", *arguments], cwd=test.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PACELINE": str(small.PACELINE)})
-        self.job = self.process.stdout.readline().split()[-1]
+        self.job = slurm("sbatch", "--parsable", f"--nodes={nodes}", "--exclusive", f"--chdir={test.folder}", *options,
+                         str(SOURCE / "slurm/train.sbatch"), "job.yaml", "--set", "eval_every=0", *arguments)
+        self.process = Job(self.job)
         self.folder = test.folder / f"runs/slurm-{self.job}"
         self.log = test.folder / f"paceline-{self.job}.log"
-        test.addCleanup(self.end)
-
-    def end(self):
-        slurm("scancel", self.job, check=False)
-        self.process.kill()
-        self.process.communicate()
+        test.addCleanup(self.process.kill)
 
     def await_steps(self, count):
         wait_for(lambda: self.steps() >= count or self.process.poll() is not None, f"step {count}")
@@ -68,7 +86,7 @@ class Submitted(coordinated.Run):
         return slurm("squeue", "--noheader", f"--jobs={self.job}", "--format=%T", check=False)
 
     def finish(self):
-        self.process.communicate(timeout=LIMIT_S)
+        self.process.wait()
         self.err = self.log.read_text()
         return json.loads((self.folder / "summary.json").read_text())
 
@@ -83,6 +101,8 @@ class Slurm(coordinated.Coordinated):
         if done.returncode != 0:
             raise AssertionError(done.stderr)
         cls.addClassCleanup(subprocess.run, [CLUSTER, "down", cls.name], check=True, timeout=LIMIT_S)
+        os.environ["PACELINE"] = str(small.PACELINE)
+        cls.addClassCleanup(os.environ.pop, "PACELINE")
         for line in done.stdout.splitlines():
             name, value = line.removeprefix("export ").split("=", 1)
             os.environ[name] = value
@@ -179,7 +199,7 @@ class Slurm(coordinated.Coordinated):
 
     def test_a_job_that_cannot_begin(self):
         run = self.submit("--ranks", "9", *BOUNDED)
-        run.process.communicate(timeout=LIMIT_S)
+        run.process.wait()
         self.assertEqual(run.process.returncode, 2)
         self.assertIn("9 ranks are outside the job's limits of 1 to 4", run.log.read_text())
         self.assertFalse(run.folder.exists())
@@ -205,9 +225,9 @@ class Slurm(coordinated.Coordinated):
     def test_a_job_that_is_preempted_goes_on_later(self):
         run = self.submit("--ranks", "4", *BOUNDED, nodes=NODES)
         run.await_steps(10)
-        urgent = subprocess.run(["sbatch", "--wait", "--partition=urgent", f"--nodes={NODES}", "--exclusive", "--output=/dev/null",
-                                 "--wrap=true"], capture_output=True, text=True, timeout=LIMIT_S)
-        self.assertEqual(urgent.returncode, 0, urgent.stderr)
+        urgent = Job(slurm("sbatch", "--parsable", "--partition=urgent", f"--nodes={NODES}", "--exclusive", "--output=/dev/null", "--wrap=true"))
+        urgent.wait()
+        self.assertEqual(urgent.returncode, 0)
         wait_for(lambda: run.state() == "PENDING", "the job to be in the queue again")
         done = run.steps()
         self.assertLess(done, STEPS)
@@ -215,11 +235,27 @@ class Slurm(coordinated.Coordinated):
         self.assert_same_bits(run)
         self.assertIn(f"resumed after step {done} of {STEPS}", run.err)
 
+    def test_a_node_that_slurm_drains(self):
+        run = self.submit("--ranks", "2", *JOB, nodes=2, options=("--ntasks=2", "--export=ALL,PACELINE_SLURM_POLL_S=1"))
+        run.await_steps(10)
+        self.assertEqual({rank["node"] for rank in run.status()["ranks"]}, {"h1", "h2"})
+        slurm("scontrol", "update", "nodename=h2", "state=drain", "reason=test")
+        try:
+            wait_for(lambda: {rank["node"] for rank in run.status()["ranks"]} == {"h1"}, "the job to leave h2")
+        finally:
+            slurm("scontrol", "update", "nodename=h2", "state=resume")
+        run.await_steps(run.steps() + 20)
+        self.assertEqual(run.ask("stop")[0], 0)
+        summary = run.finish()
+        self.assertEqual(summary["status"], "stopped", run.err)
+        self.assertIn("Slurm drains node h2: the job leaves it", run.err)
+        self.assert_accounted_for(run, summary["steps"])
+
     def test_nodes_are_lent_and_go(self):
         run = self.submit("--ranks", "2", *JOB, nodes=1)
         run.await_steps(10)
         lent = slurm("sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=grow.log",
-                     f"--export=ALL,PACELINE={small.PACELINE}", f"--chdir={self.folder}", str(SOURCE / "slurm/grow.sbatch"), str(run.folder))
+                     f"--chdir={self.folder}", str(SOURCE / "slurm/grow.sbatch"), str(run.folder))
         log = self.folder / "grow.log"
         wait_for(lambda: log.exists() and log.read_text().count("joining") == 2, "the nodes that are lent")
         wait_for(lambda: run.ask("resize", 4)[0] == 0, "room for four")
@@ -244,7 +280,7 @@ class Slurm(coordinated.Coordinated):
         run = self.submit("--ranks", "4", *JOB)
         run.await_steps(10)
         slurm("scancel", run.job)
-        run.process.communicate(timeout=LIMIT_S)
+        run.process.wait()
         self.assert_nothing_left()
         self.assertNotIn("back into the queue", run.log.read_text())
 
@@ -253,7 +289,7 @@ class Slurm(coordinated.Coordinated):
         run.await_steps(10)
         launcher, = [pid for pid in self.processes() if self.words_of(pid)[1:2] == ["train"]]
         os.kill(launcher, signal.SIGKILL)
-        run.process.communicate(timeout=LIMIT_S)
+        run.process.wait()
         self.assertEqual(run.process.returncode, 137)
         self.assert_nothing_left()
 

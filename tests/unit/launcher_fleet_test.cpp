@@ -8,6 +8,7 @@
 #include "fleet/connection.hpp"
 #include "fleet/fleet.hpp"
 #include "fleet/messages.hpp"
+#include "fleet/slurm_watch.hpp"
 #include "support/mutations.hpp"
 
 namespace paceline {
@@ -92,6 +93,15 @@ TEST(FleetCommands, WhatTheOtherShellReadsIsQuoted) {
   EXPECT_EQ(command[3], "h1");
   EXPECT_EQ(command[4],
             "cd '/a b/it'\\''s' && exec env 'PACELINE_PORTS=1-2' '/bin/paceline' 'agent' '--see' '$HOME'");
+}
+
+TEST(SlurmNodes, ThoseThatAreDrainedAreKnownByTheirState) {
+  EXPECT_EQ(draining_node("n1 draining"), "n1");
+  EXPECT_EQ(draining_node("n1 drained*"), "n1");
+  EXPECT_EQ(draining_node("n1 drng@"), "n1");
+  for (const char* line :
+       {"", "n1", "n1 allocated", "n1 idle", "n1 down*", " draining", "sinfo: error: draining"})
+    EXPECT_FALSE(draining_node(line)) << line;
 }
 
 // ---- connections -------------------------------------------------------------------------------------

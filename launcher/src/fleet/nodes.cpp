@@ -8,6 +8,8 @@
 #include "job_size.hpp"
 #include "listener.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/control/address.hpp"
+#include "paceline/control/client.hpp"
 #include "paceline/sched/allocation.hpp"
 #include "run_directory.hpp"
 
@@ -55,7 +57,30 @@ std::string describe(const Allocation& allocation, std::int64_t ranks,
   return text + concat(shares.size() == 1 ? " node" : " nodes", ", started by ", allocation.by);
 }
 
+Status ask_to_leave(const std::string& node, const std::string& run_dir) {
+  PACELINE_ASSIGN(const auto coordinator, control::newest_coordinator(run_dir));
+  if (!coordinator) return Error{ErrorCode::not_found, "there is no coordinator"};
+  PACELINE_ASSIGN(const control::Credentials credentials, control::read_credentials(run_dir));
+  control::Request request;
+  request.mutable_drain()->set_node(node);
+  PACELINE_ASSIGN(const control::Answer answer,
+                  control::ask(*coordinator, credentials, request, std::chrono::seconds(2)));
+  if (!answer.error().empty()) return Error{ErrorCode::invalid_argument, answer.error()};
+  return {};
+}
+
 }  // namespace
+
+Status look_after(Nodes& nodes, const std::string& run_dir, Display& display) {
+  if (nodes.slurm) {
+    for (const std::string& node : nodes.slurm->attend()) {
+      display.warning(concat("Slurm drains node ", node, ": the job leaves it"));
+      if (const Status asked = ask_to_leave(node, run_dir); !asked.ok())
+        display.warning(asked.error().message);
+    }
+  }
+  return nodes.fleet->attend();
+}
 
 Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
                             const std::optional<std::int64_t>& asked, const std::string& worker_program,
@@ -69,8 +94,13 @@ Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
                       : allocation.ranks.value_or(
                             default_ranks(job, std::accumulate(cores.begin(), cores.end(), std::int64_t{0})));
   PACELINE_TRY(check_ranks(job, nodes.ranks));
-  const std::vector<std::int64_t> shares = spread_ranks(cores, nodes.ranks, !asked && allocation.ranks);
+  const std::vector<std::int64_t> shares = spread_ranks(cores, nodes.ranks, allocation.ranks.has_value());
   nodes.agents = orders_of(reports, cores, shares);
+  if (allocation.by == "srun") {
+    std::vector<std::string> names;
+    for (const NodeReport& report : reports) names.push_back(report.node);
+    nodes.slurm = std::make_unique<SlurmWatch>(std::move(names));
+  }
   nodes.text = describe(allocation, nodes.ranks, shares);
   // PACELINE_INTERFACE is the nodes'; the machine of the launcher may be another kind.
   PACELINE_ASSIGN(const std::string here, address_towards(reports.front().address));

@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "display.hpp"
 #include "fleet/fleet.hpp"
+#include "fleet/slurm_watch.hpp"
 #include "launch.hpp"
 #include "where/allocation.hpp"
 
@@ -13,10 +15,15 @@ namespace paceline {
 /// The nodes of an allocation, each with an agent that waits for its order.
 struct Nodes {
   std::unique_ptr<Fleet> fleet;
-  std::vector<AgentOrder> agents;  ///< what they are to be
-  std::int64_t ranks = 1;          ///< of the job
-  std::string text;                ///< for people: "4 ranks on 2 of 4 nodes, started by srun"
+  std::vector<AgentOrder> agents;     ///< what they are to be
+  std::int64_t ranks = 1;             ///< of the job
+  std::string text;                   ///< for people: "4 ranks on 2 of 4 nodes, started by srun"
+  std::unique_ptr<SlurmWatch> slurm;  ///< where the nodes are Slurm's
 };
+
+/// Call often while the job trains: keeps the connections going, and lets the job leave the nodes that Slurm
+/// drains. An error once nobody is connected any more.
+[[nodiscard]] Status look_after(Nodes& nodes, const std::string& run_dir, Display& display);
 
 /// Starts the agents, asks what their nodes have, and shares the ranks out: `asked` of them, or as many as
 /// the allocation or the cores and the job's limits say. Nodes that get none are there for when the job
