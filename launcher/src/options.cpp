@@ -41,6 +41,9 @@ void add_train(CLI::App& app, Parsed& parsed) {
   train->add_option(
       "--hosts", parsed.train.hosts,
       "machines to train on, through ssh: a file with lines NAME [slots=N], or NAME[:N],NAME[:N]...");
+  train->add_option(
+      "--interface", parsed.train.interface,
+      "name or address of the network interface between machines (default: PACELINE_INTERFACE)");
   train->add_option("--run-dir", parsed.train.run_dir, "the run's folder (default: runs/<name>/<UTC time>)");
   train
       ->add_option("--threads", parsed.train.threads, "compute threads per rank (default: the cores it owns)")

@@ -14,6 +14,7 @@ struct TrainOptions {
   std::string job_file;
   std::string ranks;  ///< as it was typed; empty: not given
   std::vector<JobOverride> overrides;
+  std::string interface;     ///< network; empty: not given
   std::string run_dir;
   std::string resume;        ///< a run directory, instead of a job file
   std::string hosts;         ///< a file of hosts, or their names; empty: not given

@@ -1,6 +1,7 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 
@@ -175,7 +176,8 @@ Result<Prepared> prepare(const TrainOptions& options, const std::optional<Alloca
     PACELINE_ASSIGN(const std::optional<std::int64_t> ranks, parse_ranks(options.ranks));
     PACELINE_ASSIGN(prepared.dataset, open_data(request.job, head.display(), signals));
     PACELINE_ASSIGN(prepared.nodes,
-                    prepare_nodes(*allocation, request.job, ranks, request.worker_program, signals));
+                    prepare_nodes(*allocation, request.job, ranks,
+                                  LaunchFolders{request.worker_program, meeting_folder(options)}, signals));
     PACELINE_ASSIGN(prepared.team, make_head_team(head.place()));
     request.ranks = prepared.nodes->ranks;
     return prepared;
@@ -294,6 +296,8 @@ int lead(const TrainOptions& options, Place place) {
 }  // namespace
 
 int train(const TrainOptions& options) {
+  // The agents and workers that are started from here inherit it.
+  if (!options.interface.empty()) ::setenv("PACELINE_INTERFACE", options.interface.c_str(), 1);
   const Result<Place> place = settle();
   if (!place.ok()) return complain(place.error());
   if (place->rank > 0) return follow(*place, meeting_folder(options));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <numeric>
 
 #include "job_size.hpp"
@@ -16,9 +17,18 @@
 namespace paceline {
 namespace {
 
+/// Of a folder that may still have to be made.
+std::string existing_part(const std::string& folder) {
+  std::filesystem::path path = absolute_path(folder);
+  std::error_code ignored;
+  while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
+  return path.string();
+}
+
 /// What every node must find, so that training does not fail later and less clearly.
-std::vector<std::string> needed_everywhere(const Job& job, const std::string& worker_program) {
-  std::vector<std::string> paths = {absolute_path("."), worker_program, absolute_path(job.data.train)};
+std::vector<std::string> needed_everywhere(const Job& job, const LaunchFolders& folders) {
+  std::vector<std::string> paths = {absolute_path("."), folders.worker_program, existing_part(folders.runs),
+                                    absolute_path(job.data.train)};
   if (!job.data.eval.empty()) paths.push_back(absolute_path(job.data.eval));
   if (job.model.plugin.find('/') != std::string::npos) paths.push_back(absolute_path(job.model.plugin));
   return paths;
@@ -83,10 +93,10 @@ Status look_after(Nodes& nodes, const std::string& run_dir, Display& display) {
 }
 
 Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
-                            const std::optional<std::int64_t>& asked, const std::string& worker_program,
+                            const std::optional<std::int64_t>& asked, const LaunchFolders& folders,
                             StopSignals& signals) {
   Nodes nodes;
-  PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, worker_program)));
+  PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, folders)));
   PACELINE_ASSIGN(const std::vector<NodeReport> reports, nodes.fleet->gather(signals));
   PACELINE_TRY(check_reports(reports, seconds_now()));
   const std::vector<std::int64_t> cores = cores_of(allocation, reports);

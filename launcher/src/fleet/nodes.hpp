@@ -25,12 +25,18 @@ struct Nodes {
 /// drains. An error once nobody is connected any more.
 [[nodiscard]] Status look_after(Nodes& nodes, const std::string& run_dir, Display& display);
 
+/// What all nodes must see besides the dataset.
+struct LaunchFolders {
+  std::string worker_program;
+  std::string runs;  ///< where the run's folder is, or will be made
+};
+
 /// Starts the agents, asks what their nodes have, and shares the ranks out: `asked` of them, or as many as
 /// the allocation or the cores and the job's limits say. Nodes that get none are there for when the job
 /// grows, or loses another. From here on this process uses the network that leads to them. Errors:
 /// invalid_argument, where the nodes cannot train together; those of Fleet.
 [[nodiscard]] Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
                                           const std::optional<std::int64_t>& asked,
-                                          const std::string& worker_program, StopSignals& signals);
+                                          const LaunchFolders& folders, StopSignals& signals);
 
 }  // namespace paceline
