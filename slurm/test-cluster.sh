@@ -36,7 +36,7 @@ use_name() { # NAME
 }
 
 write_configuration() {
-  local controller number address
+  local controller address
   controller=$(hostname -s)
   address=$(ip -4 -o address show dev "$name" | awk '{ sub("/.*", "", $4); print $4 }')
   cat > "$folder/slurm.conf" << EOF
@@ -113,7 +113,10 @@ start_daemons() {
 await_nodes() { # NUMBER
   local deadline=$((SECONDS + patience_s))
   until (($(sinfo -h -N -p normal -t idle -o %N 2> /dev/null | wc -l) == $1)); do
-    ((SECONDS < deadline)) || die "the nodes are not idle after $patience_s s: look into $folder/*.log"
+    if ((SECONDS >= deadline)); then
+      tail -n 5 "$folder"/*.log >&2
+      die "the nodes are not idle after $patience_s s; their last words are above"
+    fi
     sleep 0.1
   done
 }
@@ -154,16 +157,15 @@ down() {
 }
 
 run() { # CMD...
-  local child status=0 variable
+  local child status=0 interrupted=yes
   use_name "sl$$"
-  trap '[[ -z ${child-} ]] || kill -TERM "$child" 2> /dev/null || true' INT TERM HUP
+  trap 'interrupted=yes; [[ -z ${child-} ]] || kill -TERM "$child" 2> /dev/null || true' INT TERM HUP
   up
   eval "$(variables)"
   "$@" <&0 &
   child=$!
-  wait "$child" || status=$?
-  while kill -0 "$child" 2> /dev/null; do
-    status=0
+  while [[ -n $interrupted ]]; do
+    interrupted='' status=0
     wait "$child" || status=$?
   done
   exit "$status"
@@ -204,7 +206,7 @@ main() {
       (($# >= 1 && $# <= 2)) || usage
       check_machine
       use_name "${2-sl}"
-      [[ $command == cut ]] && wire down "$1" || wire up "$1"
+      if [[ $command == cut ]]; then wire down "$1"; else wire up "$1"; fi
       ;;
     down)
       (($# <= 1)) || usage

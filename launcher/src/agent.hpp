@@ -63,6 +63,7 @@ struct Outcome {
   std::optional<std::int64_t> ranks{};  ///< at the end, where that is known
   std::int64_t repairs = 0;
   std::int64_t resizes = 0;
+  bool is_known = false;  ///< to the coordinator, and so to all agents
 };
 
 /// " at step 28 of 6000", for the end of a sentence; empty where it isn't known.

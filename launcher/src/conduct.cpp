@@ -123,7 +123,9 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
   }
   // Once all ranks are connected nobody reads the file any more, and its secret need not lie about.
   Outcome outcome = run_team(place_, request, team, signals, display_,
-                             {[this] { published_.reset(); }, std::move(on_each_turn)});
+                             {.on_first_step = [this] { published_.reset(); },
+                              .on_each_turn = std::move(on_each_turn),
+                              .is_orphaned = {}});
   display_.end_progress();
   return outcome;
 }

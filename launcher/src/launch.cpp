@@ -171,10 +171,10 @@ Result<Team> make_head_team(const Place& place) {
 }
 
 Outcome run_agent(const LaunchRequest& request, const Team& team, std::int64_t index, bool joined,
-                  StopSignals& signals, Display& display) {
+                  StopSignals& signals, Display& display, AgentHooks hooks) {
   const Result<AgentName> name = name_agent(index, joined);
   if (!name.ok()) return failed_outcome(name.error());
-  return ElasticAgent(request, team, *name, signals, display).run();
+  return ElasticAgent(request, team, *name, signals, display, std::move(hooks)).run();
 }
 
 std::string describe_team(const Place& place, const Team& team) {

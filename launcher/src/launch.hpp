@@ -69,6 +69,7 @@ struct NodeShare {
 struct AgentHooks {
   std::function<void()> on_first_step;   ///< called once, when a step was committed, which takes every rank
   std::function<Status()> on_each_turn;  ///< ten times a second at least; an error: the job is to stop
+  std::function<bool()> is_orphaned;     ///< as often: the launcher that started this agent is gone
 };
 
 /// Is the agent of some workers until their end. Training goes on when some are lost; elsewhere the loss of
@@ -79,7 +80,7 @@ struct AgentHooks {
 /// The same of a node's agent in a training: of the launch, or, with an index beyond those, of one that has
 /// `joined` later and may go again.
 [[nodiscard]] Outcome run_agent(const LaunchRequest& request, const Team& team, std::int64_t index,
-                                bool joined, StopSignals& signals, Display& display);
+                                bool joined, StopSignals& signals, Display& display, AgentHooks hooks = {});
 
 /// "2 ranks with 1 thread each on node vm".
 [[nodiscard]] std::string describe_team(const Place& place, const Team& team);

@@ -259,10 +259,10 @@ Result<std::optional<Allocation>> allocation_of(const TrainOptions& options, con
 
 int lead(const TrainOptions& options, Place place) {
   const Result<std::optional<Allocation>> allocation = allocation_of(options, place);
-  if (!allocation.ok()) return complain(allocation.error());
-  if (*allocation) place.one_host = false;
+  if (allocation.ok() && *allocation) place.one_host = false;
   Head head(place, meeting_folder(options), {.quiet = options.quiet, .plain = !place.in_shell()});
   RunFacts facts{.action = "train", .ranks = place.size};
+  if (!allocation.ok()) return head.give_up(facts, allocation.error());
   // From here on a signal finds the import or the agent, and ends nothing half made.
   const auto signals = StopSignals::catch_all();
   if (!signals.ok()) return head.give_up(facts, signals.error());

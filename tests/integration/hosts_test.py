@@ -116,6 +116,15 @@ class Hosts(coordinated.Coordinated):
             os.kill(pid, signal.SIGKILL)
         self.assertGreaterEqual(self.assert_same_bits(run)["repairs"], 1)
 
+    def test_a_connection_that_breaks(self):
+        run = self.start_on(f"{self.addresses[0]}:2,{self.addresses[1]}:2", *BOUNDED)
+        run.await_steps(10)
+        connection, = [pid for pid in small.children_of(run.process.pid)
+                       if self.addresses[1] in pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+        os.kill(connection, signal.SIGKILL)
+        self.assert_same_bits(run)
+        self.assertIn(f"ssh to {self.addresses[1]} was killed by signal 9", run.err)
+
     def test_a_launcher_that_is_interrupted_or_killed(self):
         for number in (signal.SIGINT, signal.SIGKILL):
             with self.subTest(number):
@@ -164,6 +173,11 @@ class Hosts(coordinated.Coordinated):
                                                       "SLURM_NNODES": "1"})
         self.assertEqual(code, 2)
         self.assertIn("--hosts under srun", err)
+
+    def test_an_agent_that_cannot_take_part(self):
+        code, err = self.refused(self.addresses[0], environment={"PACELINE_INTERFACE": "eth7"})
+        self.assertEqual(code, 2)
+        self.assertIn(f"an agent cannot take part: {self.addresses[0]}: paceline: PACELINE_INTERFACE is 'eth7'", err)
 
     def test_programs_that_are_not_there(self):
         code, err = self.refused("a", environment={"PACELINE_SSH": "/nonexistent/ssh"})

@@ -204,6 +204,12 @@ class Slurm(coordinated.Coordinated):
         self.assertIn("9 ranks are outside the job's limits of 1 to 4", run.log.read_text())
         self.assertFalse(run.folder.exists())
 
+    def test_an_agent_that_cannot_take_part(self):
+        run = self.submit("--interface", "eth7", "--ranks", "2", *BOUNDED)
+        run.process.wait()
+        self.assertEqual(run.process.returncode, 2)
+        self.assertRegex(run.log.read_text(), "an agent cannot take part: srun: .*: PACELINE_INTERFACE is 'eth7'")
+
     # ---- what happens to nodes
 
     def test_the_processes_of_a_node_are_killed(self):
@@ -223,7 +229,7 @@ class Slurm(coordinated.Coordinated):
             subprocess.run([CLUSTER, "mend", "h2", self.name], check=True)
 
     def test_a_job_that_is_preempted_goes_on_later(self):
-        run = self.submit("--ranks", "4", *BOUNDED, nodes=NODES)
+        run = self.submit("--ranks", "3", *BOUNDED, nodes=NODES)
         run.await_steps(10)
         urgent = Job(slurm("sbatch", "--parsable", "--partition=urgent", f"--nodes={NODES}", "--exclusive", "--output=/dev/null", "--wrap=true"))
         urgent.wait()
@@ -232,7 +238,7 @@ class Slurm(coordinated.Coordinated):
         done = run.steps()
         self.assertLess(done, STEPS)
         slurm("scontrol", "update", f"jobid={run.job}", "starttime=now")  # Slurm waits two minutes
-        self.assert_same_bits(run)
+        self.assertEqual(self.assert_same_bits(run)["ranks"], 3)
         self.assertIn(f"resumed after step {done} of {STEPS}", run.err)
 
     def test_a_node_that_slurm_drains(self):

@@ -231,7 +231,9 @@ void CoordinatorProcess::heard(control::StreamId stream, const control::FromAgen
     case control::FromAgent::kSaid: return said(name, message.said());
     case control::FromAgent::kGone: return gone(name, message.gone());
     case control::FromAgent::kStop: return feed(StopWanted{});
-    case control::FromAgent::kLeave: return let_go(name);
+    case control::FromAgent::kLeave:
+      if (message.leave().orphaned() && !has_launcher()) return feed(StopWanted{});
+      return let_go(name);
     case control::FromAgent::kRegister:
     case control::FromAgent::WHAT_NOT_SET: break;
   }
@@ -322,6 +324,13 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
     if (keeper_) keeper_->on_lost(id);
     feed(WorkerLost{id, concat("is lost with its agent on node ", node, ", which ", why)});
   }
+}
+
+/// The launcher is the first agent, or beside it.
+bool CoordinatorProcess::has_launcher() {
+  return std::ranges::any_of(roster_.agents(), [](const auto& each) {
+    return each.second.index == 0 && each.second.stream.has_value();
+  });
 }
 
 /// An agent is to go: its workers are replaced elsewhere, or done without.

@@ -57,6 +57,7 @@ class CoordinatorProcess {
   void drop_agent(const std::string& name, const std::string& why);
   void beat();
   void room_changed();
+  [[nodiscard]] bool has_launcher();
   void let_go(const std::string& agent);
   void release(const std::string& agent);
   void begin_when_all_are_there();

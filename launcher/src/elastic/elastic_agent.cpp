@@ -68,6 +68,7 @@ Outcome ElasticAgent::run() {
     end_loiterers();
     beat();
     look_after_launch();
+    leave_if_orphaned();
     if (ended_) break;
     Result<std::vector<control::ToAgent>> orders = link_.attend();
     if (!orders.ok()) {
@@ -98,15 +99,24 @@ void ElasticAgent::end_without_coordinator(const Error& why) {
         outcome_.finished = finished;
 }
 
-/// Agents end when the job does, perhaps before this one hears of it; else nothing can be trained any more.
+/// Its workers go where that can be done in good order; whoever started it ends them soon after.
+void ElasticAgent::leave_if_orphaned() {
+  if (ended_ || orphaned_ || !hooks_.is_orphaned || !hooks_.is_orphaned()) return;
+  orphaned_ = true;
+  if (outcome_.stop_signal == 0) outcome_.stop_signal = SIGTERM;
+  control::FromAgent message;
+  message.mutable_leave()->set_orphaned(true);
+  link_.say(std::move(message));
+}
+
+/// Agents end when the job does, perhaps before this one hears of it; else nothing can be trained any more
+/// but by those who have joined.
 void ElasticAgent::look_after_launch() {
   if (ended_ || !hooks_.on_each_turn) return;
   const Status status = hooks_.on_each_turn();
   if (status.ok()) return;
-  if (!abandoned_) {
-    abandoned_ = status.error();
-    abandoned_at_ = clock_.now();
-  }
+  if (!abandoned_) abandoned_at_ = clock_.now();
+  abandoned_ = status.error();
   if (clock_.now() - abandoned_at_ < abandoned_limit) return;
   outcome_.status = "failed";
   outcome_.failure = FailureReport{.sentence = abandoned_->message};
@@ -189,8 +199,9 @@ control::Register ElasticAgent::introduce() const {
   self.set_port(team_.listener->port);
   for (const std::string& node : team_.slots) self.add_slots(node);
   self.set_places_with_cores(std::ssize(team_.places));
-  self.set_stop(outcome_.stop_signal != 0 && !may_leave_);
-  self.set_leave(outcome_.stop_signal != 0 && may_leave_);
+  const bool leaves = may_leave_ || orphaned_;
+  self.set_stop(outcome_.stop_signal != 0 && !leaves);
+  self.set_leave(outcome_.stop_signal != 0 && leaves);
   for (const auto& [id, worker] : workers_) *self.add_workers() = report_of(id, worker);
   for (const control::WorkerReport& report : finished_) *self.add_workers() = report;
   return self;
@@ -236,6 +247,7 @@ void ElasticAgent::obey(const control::ToAgent& message) {
     case control::ToAgent::kShow:
       if (const auto progress = decoded<ProgressMessage>(message.show())) {
         outcome_.progress = *progress;
+        abandoned_at_ = clock_.now();  // by whom ever
         display_.progress(*progress, clock_.now());
         if (progress->step > 0 && hooks_.on_first_step) std::exchange(hooks_.on_first_step, nullptr)();
       } else if (const auto eval = decoded<EvalMessage>(message.show())) {
@@ -336,6 +348,7 @@ void ElasticAgent::acknowledge(std::int64_t step) {
 
 void ElasticAgent::finish(const control::JobEnded& ended) {
   ended_ = true;
+  outcome_.is_known = true;
   outcome_.status = ended.status();
   outcome_.generation = ended.generation();
   if (ended.ranks() > 0) outcome_.ranks = ended.ranks();

@@ -63,6 +63,7 @@ class ElasticAgent {
   void finish(const control::JobEnded& ended);
   void end_without_coordinator(const Error& why);
   void look_after_launch();
+  void leave_if_orphaned();
   [[nodiscard]] Result<Worker> start_worker(std::int64_t id, std::size_t slot);
   [[nodiscard]] control::Register introduce() const;
   [[nodiscard]] control::WorkerReport report_of(std::int64_t id, const Worker& worker) const;
@@ -87,6 +88,7 @@ class ElasticAgent {
   Instant beat_at_{};
   std::optional<Error> abandoned_;  // the launch has lost the other agents
   Instant abandoned_at_{};
+  bool orphaned_ = false;
   bool ended_ = false;
   Outcome outcome_;
 };

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -25,6 +27,10 @@ namespace {
 constexpr Duration order_limit = std::chrono::minutes(10);
 // From the launcher's end to that of the workers.
 constexpr Duration orphan_limit = std::chrono::seconds(3);
+// The launcher says something every second, unless somebody has stopped it for a while.
+constexpr Duration silence_limit = std::chrono::minutes(2);
+// That the coordinator learns first that the launcher is gone, if it is.
+constexpr Duration others_notice = std::chrono::milliseconds(300);
 constexpr std::size_t longest_order = std::size_t{64} << 20;
 
 Result<NodeReport> report_on(const Place& place, const std::vector<std::string>& must_see) {
@@ -60,14 +66,23 @@ Result<std::optional<std::string>> read_line() {
                concat("waited ", to_seconds(order_limit), " s for the launcher to say what to start here")};
 }
 
-/// Asks this process to stop when the launcher has ended, and then once more.
+std::atomic<bool> orphaned = false;
+
+/// Until the launcher has ended, or has said nothing for too long; then ends this process, in good order
+/// first.
 void end_with_launcher() {
-  char ignored = 0;
-  while (true) {
-    const ssize_t got = ::read(STDIN_FILENO, &ignored, 1);
+  const SteadyClock clock;
+  Instant heard_at = clock.now();
+  while (clock.now() - heard_at < silence_limit) {
+    pollfd entry{STDIN_FILENO, POLLIN, 0};
+    if (::poll(&entry, 1, 1000) <= 0) continue;
+    std::array<char, 256> ignored{};
+    const ssize_t got = ::read(STDIN_FILENO, ignored.data(), ignored.size());
     if (got == 0 || (got < 0 && errno != EINTR)) break;
+    heard_at = clock.now();
   }
-  ::kill(::getpid(), SIGTERM);
+  std::this_thread::sleep_for(others_notice);
+  orphaned = true;
   std::this_thread::sleep_for(orphan_limit);
   ::kill(::getpid(), SIGTERM);
 }
@@ -86,7 +101,8 @@ Result<Outcome> take_part(const FleetOrder& order, const AgentOrder& own, const 
       .places = own.places, .may_grow = true, .host = facts.host, .secret = credentials.secret};
   PACELINE_ASSIGN(const Team team, make_node_team(place, share, request.job));
   Display display({.silent = true});
-  return run_agent(request, team, own.index, false, signals, display);
+  return run_agent(request, team, own.index, false, signals, display,
+                   {.on_first_step = {}, .on_each_turn = {}, .is_orphaned = [] { return orphaned.load(); }});
 }
 
 Result<int> serve(const AgentCommand& command) {
@@ -101,8 +117,8 @@ Result<int> serve(const AgentCommand& command) {
   if (own == order.agents.end()) return exit_done;
   std::thread(end_with_launcher).detach();
   PACELINE_ASSIGN(const Outcome outcome, take_part(order, *own, place, *signals));
-  // Whatever became of the job, the launcher says it; but nobody else knows why this agent gave up.
-  if (outcome.status == "failed" && outcome.failure)
+  // What became of the job, the launcher says; but nobody else knows why this agent gave up.
+  if (!outcome.is_known && outcome.status == "failed" && outcome.failure)
     std::fprintf(stderr, "paceline: %s\n", outcome.failure->sentence.c_str());
   return exit_done;
 }

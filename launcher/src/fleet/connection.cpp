@@ -1,6 +1,7 @@
 #include "fleet/connection.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,6 +162,15 @@ void Connection::read(const std::function<void(const std::string& line)>& said,
 Status Connection::write_line(const std::string& line) {
   if (!input_.valid()) return Error{ErrorCode::peer_lost, concat(name_, " is closed")};
   return write_all(input_.get(), line + "\n", name_);
+}
+
+void Connection::mention() {
+  if (!input_.valid()) return;
+  pollfd entry{input_.get(), POLLOUT, 0};
+  // A pipe that can be written to has room for a page.
+  if (::poll(&entry, 1, 0) == 1 && (entry.revents & POLLOUT) != 0 && ::write(input_.get(), "\n", 1) < 0 &&
+      errno == EPIPE)
+    input_.reset();
 }
 
 std::optional<int> Connection::ended() {

@@ -32,6 +32,8 @@ class Connection {
             const std::function<void(const std::string& line)>& complained);
   /// All of it, with a line break. peer_lost where nobody reads.
   [[nodiscard]] Status write_line(const std::string& line);
+  /// An empty line, if it can be had without waiting.
+  void mention();
   void close_input() { input_.reset(); }
   /// What waitpid gave, once it has ended.
   [[nodiscard]] std::optional<int> ended();

@@ -16,6 +16,8 @@ namespace {
 constexpr Duration gather_limit = std::chrono::seconds(60);
 constexpr Duration part_limit = std::chrono::seconds(5);
 constexpr int turn_ms = 50;
+constexpr Duration speak_interval = std::chrono::seconds(1);
+constexpr std::string_view own_words = "paceline: ";
 // What srun says where nobody binds processes, so that there is nothing to switch off.
 constexpr std::string_view no_binding = "srun: cluster configuration lacks support for cpu binding";
 
@@ -49,6 +51,13 @@ std::vector<std::string> settings() {
   }
   std::ranges::sort(ours);
   return ours;
+}
+
+std::string words_of(const Connection& connection) {
+  std::string words;
+  for (const std::string& line : connection.last_words())
+    if (line != no_binding) words += concat(words.empty() ? "" : "; ", line);
+  return words;
 }
 
 Result<std::string> own_program() {
@@ -96,6 +105,8 @@ Result<std::unique_ptr<Fleet>> Fleet::start(const Allocation& allocation,
   std::vector<std::string> agent = {program, "agent"};
   for (const std::string& path : must_see) agent.insert(agent.end(), {"--see", path});
   if (allocation.by == "srun") {
+    // srun hands all variables on, and this machine's name is no node's.
+    ::unsetenv("PACELINE_NODE");
     PACELINE_ASSIGN(Connection srun, Connection::start("srun", srun_command(allocation.nodes, agent)));
     fleet->connections_.push_back(std::move(srun));
     return fleet;
@@ -138,20 +149,31 @@ void Fleet::hear(const std::string& connection, const std::string& line) {
 }
 
 void Fleet::note(const std::string& connection, const std::string& line) {
+  const std::string text = allocation_.by == "srun" ? without_label(line).second : line;
+  if (text.starts_with(own_words)) complaints_.push_back(concat(connection, ": ", line));
   if (!log_.valid()) return;
   if (!write_all(log_.get(), concat("[", connection, "] ", line, "\n"), "the log of agents").ok())
     log_.reset();
 }
 
+std::string Fleet::said_last() const {
+  for (const Connection& connection : connections_)
+    if (const std::string words = words_of(connection); !words.empty())
+      return concat("; ", connection.name(), " said last: ", words);
+  return "";
+}
+
 Error Fleet::describe_loss(Connection& connection) const {
-  std::string words;
-  for (const std::string& line : connection.last_words())
-    if (line != no_binding) words += concat(words.empty() ? "" : "; ", line);
+  const std::string words = words_of(connection);
   const std::optional<int> status = connection.ended();
   const std::string what =
       allocation_.by == "srun" ? std::string("srun") : concat("ssh to ", connection.name());
   return {ErrorCode::peer_lost,
           concat(what, " ", status ? describe_end(*status) : "ended", words.empty() ? "" : ": ", words)};
+}
+
+std::vector<std::string> Fleet::take_complaints() {
+  return std::exchange(complaints_, {});
 }
 
 std::string Fleet::missing() const {
@@ -176,9 +198,12 @@ Result<std::vector<NodeReport>> Fleet::gather(StopSignals& signals) {
       pump(0);  // its last words
       if (std::ssize(reports_) < allocation_.nodes) return describe_loss(connection);
     }
+    // One that cannot take part says why and ends; the others would wait for it.
+    if (!complaints_.empty())
+      return Error{ErrorCode::invalid_argument, concat("an agent cannot take part: ", complaints_.front())};
     if (deadline.passed())
       return Error{ErrorCode::timeout, concat("waited ", to_seconds(gather_limit), " s for the agents of ",
-                                              missing(), " (started by ", allocation_.by, ")")};
+                                              missing(), " (started by ", allocation_.by, ")", said_last())};
   }
   std::vector<NodeReport> reports;
   if (allocation_.by == "srun")
@@ -199,8 +224,20 @@ Status Fleet::order(const FleetOrder& order, const std::string& log_path) {
 
 Status Fleet::attend() {
   pump(0);
-  for (Connection& connection : connections_)
-    if (!connection.ended()) return {};
+  const bool speaks = clock_.now() - spoke_at_ >= speak_interval;
+  if (speaks) spoke_at_ = clock_.now();
+  bool any = false;
+  for (Connection& connection : connections_) {
+    if (const std::optional<int> status = connection.ended()) {
+      // Agents that have nothing more to do end it with 0.
+      if (*status != 0 && told_.insert(connection.name()).second)
+        complaints_.push_back(describe_loss(connection).message);
+      continue;
+    }
+    any = true;
+    if (speaks) connection.mention();
+  }
+  if (any) return {};
   return describe_loss(connections_.front());
 }
 

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,11 @@ class Fleet {
   [[nodiscard]] Result<std::vector<NodeReport>> gather(StopSignals& signals);
   /// Tells all what they are to be. From here on what they complain of is in `log_path`.
   [[nodiscard]] Status order(const FleetOrder& order, const std::string& log_path);
-  /// Call at least ten times a second: takes what has come. An error once nobody is connected any more.
+  /// Call at least ten times a second: takes what has come, and shows the agents that this lives. An error
+  /// once nobody is connected any more.
   [[nodiscard]] Status attend();
+  /// What people should know: agents that gave up, and connections that ended.
+  [[nodiscard]] std::vector<std::string> take_complaints();
   /// Closes the connections, and waits for their programs, some seconds at most.
   void part();
 
@@ -42,12 +46,17 @@ class Fleet {
   void note(const std::string& connection, const std::string& line);
   [[nodiscard]] Error describe_loss(Connection& connection) const;
   [[nodiscard]] std::string missing() const;
+  [[nodiscard]] std::string said_last() const;
 
   Allocation allocation_;
   std::vector<Connection> connections_;
   std::map<std::string, NodeReport> reports_;  // by connection and label
   std::optional<Error> nonsense_;              // a report that is none
   UniqueFd log_;
+  SteadyClock clock_;
+  Instant spoke_at_{};
+  std::vector<std::string> complaints_;
+  std::set<std::string> told_;  // connections whose end is among them
 };
 
 /// The command that starts agents on all nodes of a Slurm job, or on one host by ssh. `environment`: what

@@ -84,12 +84,15 @@ Status ask_to_leave(const std::string& node, const std::string& run_dir) {
 Status look_after(Nodes& nodes, const std::string& run_dir, Display& display) {
   if (nodes.slurm) {
     for (const std::string& node : nodes.slurm->attend()) {
+      // Where the coordinator has no time now, Slurm is asked again.
+      if (!ask_to_leave(node, run_dir).ok()) continue;
+      nodes.slurm->settle(node);
       display.warning(concat("Slurm drains node ", node, ": the job leaves it"));
-      if (const Status asked = ask_to_leave(node, run_dir); !asked.ok())
-        display.warning(asked.error().message);
     }
   }
-  return nodes.fleet->attend();
+  Status status = nodes.fleet->attend();
+  for (const std::string& complaint : nodes.fleet->take_complaints()) display.warning(complaint);
+  return status;
 }
 
 Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,

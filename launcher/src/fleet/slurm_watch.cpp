@@ -30,7 +30,7 @@ std::vector<std::string> SlurmWatch::attend() {
     question_->read(
         [&](const std::string& line) {
           const std::optional<std::string> node = draining_node(line);
-          if (node && given_.insert(*node).second) news.push_back(*node);
+          if (node && !settled_.contains(*node)) news.push_back(*node);
         },
         [](const std::string&) {});
     const bool is_over = question_->output_fd() < 0 && question_->ended();

@@ -16,8 +16,9 @@ class SlurmWatch {
  public:
   explicit SlurmWatch(std::vector<std::string> nodes);
 
-  /// Those that are being drained and were not given before. Call often.
+  /// Those that are being drained, each time that Slurm says so, until they are settled. Call often.
   [[nodiscard]] std::vector<std::string> attend();
+  void settle(const std::string& node) { settled_.insert(node); }
 
  private:
   std::vector<std::string> nodes_;
@@ -25,7 +26,7 @@ class SlurmWatch {
   SteadyClock clock_;
   Instant asked_at_;
   std::optional<Connection> question_;
-  std::set<std::string> given_;
+  std::set<std::string> settled_;
 };
 
 /// The node of a line `NODE STATE` of sinfo, if it is one that is being drained.
