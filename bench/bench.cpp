@@ -8,6 +8,8 @@
 #include "elastic/options.hpp"
 #include "elastic/run.hpp"
 #include "paceline/base/text.hpp"
+#include "rebalance/options.hpp"
+#include "rebalance/run.hpp"
 
 namespace paceline::bench {
 namespace {
@@ -17,10 +19,12 @@ constexpr const char* help =
     "Usage: paceline bench allreduce [OPTIONS]\n"
     "       paceline bench data [OPTIONS] DIR...\n"
     "       paceline bench elastic [OPTIONS]\n"
+    "       paceline bench rebalance --trace FILE [OPTIONS]\n"
     "\n"
     "  allreduce  sums over ranks\n"
     "  data       loading samples from datasets\n"
     "  elastic    jobs whose ranks and coordinators are lost, or that change their size\n"
+    "  rebalance  shares of ranks that differ, replayed from a trace\n"
     "\n"
     "`paceline bench allreduce --help` shows its options.\n";
 
@@ -46,6 +50,11 @@ int run_elastic_arguments(std::vector<std::string> arguments) {
   return options.ok() ? run_elastic(*options) : refuse(options.error());
 }
 
+int run_rebalance_arguments(std::vector<std::string> arguments) {
+  const Result<RebalanceOptions> options = parse_rebalance(std::move(arguments));
+  return options.ok() ? run_rebalance(*options) : refuse(options.error());
+}
+
 }  // namespace
 
 int run(std::span<const std::string> arguments) {
@@ -58,6 +67,7 @@ int run(std::span<const std::string> arguments) {
   if (what == "rank") return run_rank({rest.begin(), rest.end()});  // only for `bench allreduce` itself
   if (what == "data") return run_data_arguments({rest.begin(), rest.end()});
   if (what == "elastic") return run_elastic_arguments({rest.begin(), rest.end()});
+  if (what == "rebalance") return run_rebalance_arguments({rest.begin(), rest.end()});
   if (what != "allreduce")
     return complain(
         concat(what.empty() ? "say what to measure" : concat("there is nothing to measure called ", what),

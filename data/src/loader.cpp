@@ -46,6 +46,18 @@ Error no_memory(const Dataset& dataset) {
           concat("no memory for more of ", dataset.info().path, ": lower data.budget_mib")};
 }
 
+/// `first` for so many requests, which have not been planned yet, and then `second`.
+Loader::Source continued(Loader::Source first, std::int64_t count, Loader::Source second) {
+  if (count <= 0) return second;
+  return
+      [first = std::move(first), count, second = std::move(second)]() mutable -> std::optional<LoadRequest> {
+        if (count == 0) return second();
+        std::optional<LoadRequest> request = first();
+        if (--count == 0) first = nullptr;
+        return request;
+      };
+}
+
 }  // namespace
 
 /// Makes batches from planned requests and their chunks.
@@ -439,7 +451,7 @@ void Loader::Impl::redirect(std::int64_t from, Source source) {
   changed_.wait(lock, [&] { return !planning_ && !book_.making_from(from); });
   redirecting_ = false;
   book_.drop_from(from);
-  source_ = std::move(source);
+  source_ = continued(std::move(source_), from - book_.next_number(), std::move(source));
   source_ended_ = false;
   wake_one();
 }

@@ -189,6 +189,10 @@ class JobBuilder {
 
   Status check_together() {
     const Job& job = job_;
+    if (job.ranks.grow.find_first_of("'\"\\") != std::string::npos)
+      return mistake(blame({"ranks.grow"}),
+                     concat("ranks.grow is ", shown(job.ranks.grow),
+                            ": its options are parted by spaces, and cannot have quotes"));
     if (job.ranks.min > job.ranks.max)
       return mistake(blame({"ranks.min", "ranks.max"}),
                      concat("ranks.min is ", job.ranks.min, ", more than ranks.max, which is ", job.ranks.max,

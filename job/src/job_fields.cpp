@@ -140,6 +140,9 @@ std::vector<Field> run_fields() {
        "fewest ranks that may train; a single number for `ranks` is both"},
       {"ranks.max", [](Job& j) -> Slot { return &j.ranks.max; }, IntegerLimits{1, most_ranks},
        "most ranks that may train"},
+      {"ranks.grow", [](Job& j) -> Slot { return &j.ranks.grow; }, AnyValue{},
+       "options of sbatch, with which the job asks Slurm for more nodes where it lacks cores for its ranks; "
+       "none: it does not ask"},
       {"checkpoint.every_steps", [](Job& j) -> Slot { return &j.checkpoint.every_steps; },
        IntegerLimits{no_checkpoints, most_steps},
        "steps between checkpoints, from which a run can be resumed; 0: at the end of each epoch; -1: never"},
@@ -149,6 +152,8 @@ std::vector<Field> run_fields() {
        "compute threads per rank; 0: one for every core it owns, and one alone if `reproducible`"},
       {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},
        "epochs between evaluations; 0: only after the last"},
+      {"rebalance", [](Job& j) -> Slot { return &j.rebalance; }, AnyValue{},
+       "ranks that are slower get fewer samples per step, measured while they train (docs/rebalancing.md)"},
       {"seed", [](Job& j) -> Slot { return &j.seed; }, IntegerLimits{},
        "decides the order of samples and the first weights"},
       {"reproducible", [](Job& j) -> Slot { return &j.reproducible; }, AnyValue{},

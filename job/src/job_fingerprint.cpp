@@ -13,10 +13,21 @@
 namespace paceline {
 namespace {
 
-constexpr std::array<std::string_view, 13> indifferent = {
-    "name",      "data.eval",      "data.import",           "data.source",         "data.storage",
-    "data.size", "data.tokenizer", "data.threads",          "data.read_timeout_s", "ranks.min",
-    "ranks.max", "eval_every",     "checkpoint.every_steps"};
+constexpr std::array<std::string_view, 15> indifferent = {"name",
+                                                          "data.eval",
+                                                          "data.import",
+                                                          "data.source",
+                                                          "data.storage",
+                                                          "data.size",
+                                                          "data.tokenizer",
+                                                          "data.threads",
+                                                          "data.read_timeout_s",
+                                                          "ranks.min",
+                                                          "ranks.max",
+                                                          "ranks.grow",
+                                                          "eval_every",
+                                                          "checkpoint.every_steps",
+                                                          "rebalance"};
 
 bool decides(const Field& field, const Job& job) {
   if (field.key == "checkpoint.keep") return false;

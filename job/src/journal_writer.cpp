@@ -106,6 +106,15 @@ std::string journal_line(const JournalGeneration& generation) {
                   {"reason", generation.reason}});
 }
 
+std::string journal_line(const JournalShares& shares) {
+  return line_of({{"type", "shares"},
+                  {"step", shares.step},
+                  {"generation", shares.generation},
+                  {"shares", shares.shares},
+                  {"gain", shares.gain},
+                  {"reason", shares.reason}});
+}
+
 std::string journal_line(const JournalCheckpoint& checkpoint) {
   return line_of({{"type", "checkpoint"},
                   {"step", checkpoint.step},
@@ -157,6 +166,11 @@ Status JournalWriter::add(const JournalEvaluation& evaluation) {
 
 Status JournalWriter::add(const JournalGeneration& generation) {
   pending_ += journal_line(generation);
+  return flush();
+}
+
+Status JournalWriter::add(const JournalShares& shares) {
+  pending_ += journal_line(shares);
   return flush();
 }
 

@@ -146,6 +146,8 @@ struct MessageFields<HeartbeatMessage> {
              {"loading", "idle", "connect", "transfer", "data", "compute", "reduce", "commit", "evaluate",
               "save"});
     a.field("seconds", m.seconds);
+    a.integer("share", m.share, 0, most_integer);
+    a.field("step_ms", m.step_ms);
   }
 };
 
@@ -237,6 +239,19 @@ struct MessageFields<ProgressMessage> {
 };
 
 template <>
+struct MessageFields<SharesMessage> {
+  static constexpr std::string_view type = "shares";
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("generation", m.generation, 1, most_integer);
+    a.integer("step", m.step, 1, most_integer);
+    a.integers("shares", m.shares, 1, most_integer);
+    a.field("gain", m.gain);
+    a.field("reason", m.reason);
+  }
+};
+
+template <>
 struct MessageFields<EvalMessage> {
   static constexpr std::string_view type = "eval";
   template <class Archive, class Message>
@@ -278,6 +293,7 @@ struct MessageFields<FinishedMessage> {
     a.field("eval", m.eval);
     a.field("weights_sha256", m.weights_sha256);
     a.integer("peak_memory_bytes", m.peak_memory_bytes, -most_integer, most_integer);
+    a.integer("rebalances", m.rebalances, 0, most_integer);
   }
 };
 

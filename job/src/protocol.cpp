@@ -22,6 +22,9 @@ class Writer {
   void integer(const char* key, const Integer& value, std::int64_t, std::int64_t) {
     json_[key] = value;
   }
+  void integers(const char* key, const std::vector<std::int64_t>& values, std::int64_t, std::int64_t) {
+    json_[key] = values;
+  }
   void choice(const char* key, const std::string& value, ChoiceList) { json_[key] = value; }
   void field(const char* key, const std::string& value) { json_[key] = value; }
   void field(const char* key, const bool& value) { json_[key] = value; }
@@ -77,6 +80,15 @@ class Reader {
     std::int64_t wide = 0;
     integer(key, wide, least, greatest);
     value = static_cast<std::uint16_t>(wide);
+  }
+  void integers(const char* key, std::vector<std::int64_t>& values, std::int64_t least,
+                std::int64_t greatest) {
+    const Json* json = find(key);
+    if (json == nullptr) return;
+    const auto fits = [&](const Json& one) { return is_within(one, least, greatest); };
+    if (!json->is_array() || !std::ranges::all_of(*json, fits))
+      return fail(concat("\"", key, "\" is no list of whole numbers from ", least, " to ", greatest));
+    values = json->get<std::vector<std::int64_t>>();
   }
   void choice(const char* key, std::string& value, ChoiceList choices) {
     field(key, value);

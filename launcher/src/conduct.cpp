@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "elastic/launch_facts.hpp"
@@ -11,6 +12,7 @@
 #include "paceline/base/text.hpp"
 #include "run_directory.hpp"
 #include "spawn.hpp"
+#include "where/adapters.hpp"
 
 namespace paceline {
 namespace {
@@ -80,6 +82,7 @@ int complain(const Error& error) {
 Result<Place> settle() {
   PACELINE_ASSIGN(Place place, find_place([](const char* name) { return environment(name); }));
   if (!place.in_shell()) ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (place.launcher == "mpiexec") ::setenv(known_launch_id, place.launch_id.c_str(), 1);
   return place;
 }
 

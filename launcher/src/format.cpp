@@ -56,6 +56,24 @@ std::string fixed(double number, int decimals) {
   return text.data();
 }
 
+std::string table_text(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (i == widths.size()) widths.push_back(0);
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  std::string text;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      text += row[i];
+      if (i + 1 < row.size()) text.append(widths[i] - row[i].size() + 2, ' ');
+    }
+    text += '\n';
+  }
+  return text;
+}
+
 std::string eval_figures(const EvalMessage& eval, int more_decimals) {
   std::string text = concat("test loss ", fixed(eval.loss, 3 + more_decimals));
   if (eval.accuracy) text += concat(", test accuracy ", fixed(100 * *eval.accuracy, 1 + more_decimals), "%");

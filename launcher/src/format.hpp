@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "paceline/job/protocol.hpp"
 
@@ -12,6 +13,9 @@ namespace paceline {
 [[nodiscard]] std::string clock_time(double seconds);
 /// A number with so many decimals.
 [[nodiscard]] std::string fixed(double number, int decimals);
+
+/// Rows of cells as lines, with columns as wide as they need to be.
+[[nodiscard]] std::string table_text(const std::vector<std::vector<std::string>>& rows);
 
 /// "test loss 0.440, test accuracy 84.2%", or the perplexity in its place where it is of text; each figure
 /// with so many more decimals.

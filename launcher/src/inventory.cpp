@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "paceline/base/text.hpp"
+#include "resources/limits.hpp"
 
 namespace paceline {
 namespace {
@@ -75,6 +76,7 @@ Result<NodeInventory> take_inventory() {
   const hwloc_obj_type_t type =
       hwloc_get_nbobjs_by_type(topology.get(), HWLOC_OBJ_CORE) > 0 ? HWLOC_OBJ_CORE : HWLOC_OBJ_PU;
   NodeInventory inventory;
+  inventory.quota = cpu_quota();
   hwloc_obj_t core = nullptr;
   while ((core = hwloc_get_next_obj_by_type(topology.get(), type, core)) != nullptr) {
     ++inventory.cores;

@@ -60,21 +60,6 @@ std::string cell(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-void print_table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths;
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      if (i == widths.size()) widths.push_back(0);
-      widths[i] = std::max(widths[i], row[i].size());
-    }
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i)
-      line += concat(row[i], i + 1 < row.size() ? std::string(widths[i] - row[i].size() + 2, ' ') : "");
-    std::printf("%s\n", line.c_str());
-  }
-}
-
 void print_status(const Json& status) {
   const Json& coordinator = status.at("coordinator");
   const auto counted = [&status](const char* key, const char* what) {
@@ -94,7 +79,7 @@ void print_status(const Json& status) {
     std::vector<std::string>& row = rows.emplace_back();
     for (const std::string& column : columns) row.push_back(cell(rank.at(column)));
   }
-  print_table(rows);
+  std::fputs(table_text(rows).c_str(), stdout);
 }
 
 }  // namespace

@@ -17,8 +17,11 @@ constexpr std::int64_t most_workers_per_core = 4;
 
 /// What the launch has on this node, in cores.
 std::int64_t launch_cores(const Place& place, const NodeInventory& node) {
-  if (place.node_cpus == 0 || node.cpus == 0) return node.cores;
-  return std::max<std::int64_t>(1, std::min(node.cores, place.node_cpus * node.cores / node.cpus));
+  std::int64_t cores = node.cores;
+  if (place.node_cpus > 0 && node.cpus > 0) cores = std::min(cores, place.node_cpus * node.cores / node.cpus);
+  // A thread that computes takes all of a core, and one CPU's time.
+  if (node.quota) cores = std::min(cores, static_cast<std::int64_t>(*node.quota));
+  return std::max<std::int64_t>(1, cores);
 }
 
 /// Of a node's workers that all have the same agent. Where the launch has not the whole node, and nobody has
@@ -38,13 +41,20 @@ Result<std::vector<RankPlace>> places_on_node(const Place& place, const NodeInve
 Result<std::vector<RankPlace>> places_of_agent(const Place& place, std::int64_t ranks, std::int64_t threads) {
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
   if (place.in_shell()) return places_on_node(place, node, ranks, threads);
-  PACELINE_ASSIGN(RankPlace own, allocate_bound_rank(node.own, launch_cores(place, node), place.local_rank,
-                                                     place.local_size, threads));
+  const std::int64_t cores = launch_cores(place, node);
+  Inventory allowed = node.own;
+  const bool has_share = std::ssize(allowed.cores) > cores;  // of each of its cores, and none to be bound to
+  if (has_share) allowed.cores.resize(static_cast<std::size_t>(cores));
+  PACELINE_ASSIGN(RankPlace own,
+                  allocate_bound_rank(allowed, cores, place.local_rank, place.local_size, threads));
+  if (has_share) own.cpus.clear();
   own.rank = place.rank;
   return std::vector<RankPlace>{std::move(own)};
 }
 
 std::int64_t most_slots(std::int64_t ranks, const Job& job, std::int64_t cores) {
+  // Who can have more nodes need not share cores.
+  if (!job.ranks.grow.empty()) return std::max(ranks, std::min(job.ranks.max, cores));
   return std::max(ranks, std::min(job.ranks.max, most_workers_per_core * cores));
 }
 

@@ -21,10 +21,24 @@ struct Parsed {
   DrainOptions drain;
   StopOptions stop;
   JoinOptions join;
+  LogsOptions logs;
+  PlanOptions plan;
+  std::vector<std::string> plan_sets;
+  SubmitOptions submit;
+  DoctorOptions doctor;
   CoordinatorCommand coordinator;
   AgentCommand agent;
   DataCommands data;
 };
+
+void add_starter(CLI::App& command, std::string& starter) {
+  command
+      .add_option(
+          "--starter", starter,
+          "what starts agents on other machines: ssh, srun or mpirun (default: srun in a Slurm job, ssh with "
+          "--hosts)")
+      ->check(CLI::IsMember({"ssh", "srun", "mpirun"}));
+}
 
 void add_train(CLI::App& app, Parsed& parsed) {
   CLI::App* train = app.add_subcommand("train", "Train a network as a job file says");
@@ -41,6 +55,7 @@ void add_train(CLI::App& app, Parsed& parsed) {
   train->add_option(
       "--hosts", parsed.train.hosts,
       "machines to train on, through ssh: a file with lines NAME [slots=N], or NAME[:N],NAME[:N]...");
+  add_starter(*train, parsed.train.starter);
   train->add_option(
       "--interface", parsed.train.interface,
       "name or address of the network interface between machines (default: PACELINE_INTERFACE)");
@@ -95,6 +110,89 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   coordinator->add_option("--after", parsed.coordinator.after)->required();
   CLI::App* agent = app.add_subcommand("agent", "")->group("");
   agent->add_option("--see", parsed.agent.must_see)->allow_extra_args(false);
+  agent->add_flag("--resources", parsed.agent.with_resources);
+}
+
+void add_logs(CLI::App& app, Parsed& parsed) {
+  CLI::App* logs = app.add_subcommand("logs", "Show what the ranks of a run wrote, each line with its rank");
+  logs->add_option("RUN", parsed.logs.run_dir, "the run directory")->required();
+  logs->add_option("--rank", parsed.logs.rank, "of this rank alone")
+      ->check(CLI::Range(std::int64_t{0}, most_ranks - 1));
+  logs->add_option("--lines", parsed.logs.lines, "only the last so many of each rank")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  logs->add_flag("--follow", parsed.logs.follow, "go on with what they write, until the run ends");
+}
+
+void add_plan(CLI::App& app, Parsed& parsed) {
+  CLI::App* plan =
+      app.add_subcommand("plan", "Show which rank would run where, and why, without starting anything");
+  plan->add_option("JOB", parsed.plan.job_file, "the job file (YAML)")->required();
+  plan->add_option("--set", parsed.plan_sets, "key=value: replaces what the job file says; repeatable")
+      ->allow_extra_args(false);
+  plan->add_option("--ranks", parsed.plan.ranks, "number of ranks (default: as `paceline train`)");
+  plan->add_option("--inventory", parsed.plan.inventory,
+                   "a file of nodes to plan for, as `paceline plan --json` writes it, or - (default: here)");
+  plan->add_option("--hosts", parsed.plan.hosts, "machines to ask, as `paceline train --hosts`");
+  add_starter(*plan, parsed.plan.starter);
+  plan->add_option("--device", parsed.plan.device, "cpu or gpu: what a rank runs on (default: cpu)")
+      ->check(CLI::IsMember({"cpu", "gpu"}));
+  plan->add_option("--gpu-kind", parsed.plan.gpu_kind, "only GPUs with this in their name");
+  plan->add_option("--gpu-memory", parsed.plan.gpu_memory_gib, "GiB that every GPU must have")
+      ->check(CLI::Range(0.0, 1e6));
+  plan->add_option("--memory", parsed.plan.memory_gib, "GiB of free memory that a node needs for each rank")
+      ->check(CLI::Range(0.0, 1e6));
+  plan->add_flag("--json", parsed.plan.json, "as JSON, with the inventory");
+}
+
+void add_submit(CLI::App& app, Parsed& parsed) {
+  CLI::App* submit = app.add_subcommand(
+      "submit", "Put a job into Slurm's queue: submit JOB --slurm [options of sbatch] [-- options of train]");
+  // For the help; submit_options() reads them.
+  submit->add_option("JOB", parsed.submit.job_file, "the job file (YAML)")->required();
+  submit->add_flag("--slurm", parsed.submit.slurm, "to Slurm, with sbatch");
+  submit->add_flag("--dry-run", parsed.submit.dry_run, "show what would be submitted");
+}
+
+/// What is not ours is sbatch's, whose options may have values that look like anything: so the job file comes
+/// before them.
+Result<Command> submit_options(const std::vector<std::string>& words) {
+  SubmitOptions submit;
+  const auto end = std::find(words.begin(), words.end(), "--");
+  for (auto word = words.begin(); word != end; ++word) {
+    if (*word == "--slurm") {
+      submit.slurm = true;
+    } else if (*word == "--dry-run") {
+      submit.dry_run = true;
+    } else if (!submit.job_file.empty()) {
+      submit.sbatch_options.push_back(*word);
+    } else if (word->empty() || word->front() == '-') {
+      break;
+    } else {
+      submit.job_file = *word;
+    }
+  }
+  if (submit.job_file.empty())
+    return Error{ErrorCode::invalid_argument,
+                 "submit needs the JOB file first, before options of sbatch; `paceline submit --help` shows "
+                 "how it is used"};
+  if (end != words.end()) submit.train_options.assign(end + 1, words.end());
+  return Command(std::move(submit));
+}
+
+/// Which the library reads, as it does all that it can.
+bool asks_for_help(const std::vector<std::string>& words) {
+  const auto end = std::find(words.begin(), words.end(), "--");
+  return std::any_of(words.begin(), end,
+                     [](const std::string& word) { return word == "--help" || word == "-h"; });
+}
+
+void add_doctor(CLI::App& app, Parsed& parsed) {
+  CLI::App* doctor = app.add_subcommand("doctor", "Check this machine or allocation, and say what to mend");
+  doctor->add_option("--folder", parsed.doctor.folder,
+                     "where runs are to be made: its filesystem is checked (default: here)");
+  doctor->add_option("--hosts", parsed.doctor.hosts, "machines to check too, as `paceline train --hosts`");
+  doctor->add_flag("--json", parsed.doctor.json, "as JSON");
+  doctor->add_flag("--node", parsed.doctor.as_node)->group("");
 }
 
 /// Only for the list of commands: `bench` reads its arguments itself.
@@ -144,6 +242,12 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("drain")) return Command(std::move(parsed.drain));
   if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
   if (app.got_subcommand("join")) return Command(std::move(parsed.join));
+  if (app.got_subcommand("logs")) return Command(std::move(parsed.logs));
+  if (app.got_subcommand("plan")) {
+    PACELINE_ASSIGN(parsed.plan.overrides, overrides(parsed.plan_sets));
+    return Command(std::move(parsed.plan));
+  }
+  if (app.got_subcommand("doctor")) return Command(std::move(parsed.doctor));
   if (app.got_subcommand("agent")) return Command(std::move(parsed.agent));
   if (app.got_subcommand("coordinator")) return Command(std::move(parsed.coordinator));
   return chosen_data_command(*app.get_subcommand("data"), std::move(parsed.data));
@@ -179,10 +283,18 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   add_train(app, parsed);
   add_run_commands(app, parsed);
   add_job_commands(app, parsed);
+  add_logs(app, parsed);
+  add_plan(app, parsed);
+  add_submit(app, parsed);
+  add_doctor(app, parsed);
   add_data_commands(app, parsed.data);
   add_bench(app);
   if (argc > 1 && std::string_view(argv[1]) == "bench")
     return Command(BenchArguments{{argv + 2, argv + argc}});
+  if (argc > 1 && std::string_view(argv[1]) == "submit") {
+    const std::vector<std::string> words(argv + 2, argv + argc);
+    if (!asks_for_help(words)) return submit_options(words);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

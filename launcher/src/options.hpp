@@ -14,10 +14,11 @@ struct TrainOptions {
   std::string job_file;
   std::string ranks;  ///< as it was typed; empty: not given
   std::vector<JobOverride> overrides;
-  std::string interface;     ///< network; empty: not given
+  std::string interface;  ///< network; empty: not given
   std::string run_dir;
   std::string resume;        ///< a run directory, instead of a job file
   std::string hosts;         ///< a file of hosts, or their names; empty: not given
+  std::string starter;       ///< of agents on other machines: ssh, srun, mpirun; empty: what fits
   std::int64_t threads = 0;  ///< 0: the job file's, else one per core
   std::string json;
   bool quiet = false;
@@ -64,6 +65,42 @@ struct StopOptions {
   std::string run_dir;
 };
 
+struct LogsOptions {
+  std::string run_dir;
+  std::optional<std::int64_t> rank;  ///< what was written as this one, by whichever worker; none: all
+  std::int64_t lines = 0;            ///< the last so many of each rank; 0: all
+  bool follow = false;
+};
+
+struct PlanOptions {
+  std::string job_file;
+  std::vector<JobOverride> overrides;
+  std::string ranks;      ///< as it was typed; empty: not given
+  std::string inventory;  ///< a file of nodes, instead of the real ones
+  std::string hosts;      ///< as for `train`
+  std::string starter;    ///< as for `train`
+  std::string device;     ///< cpu, gpu; empty: not given
+  std::string gpu_kind;
+  double gpu_memory_gib = 0;  ///< that every GPU needs
+  double memory_gib = 0;      ///< of the host, for every rank
+  bool json = false;
+};
+
+struct SubmitOptions {
+  std::string job_file;
+  bool slurm = false;
+  bool dry_run = false;                     ///< show, and submit nothing
+  std::vector<std::string> sbatch_options;  ///< as they were typed
+  std::vector<std::string> train_options;   ///< what followed "--"
+};
+
+struct DoctorOptions {
+  std::string folder = ".";  ///< where runs are to be made, on the shared filesystem
+  std::string hosts;         ///< as for `train`: checked too
+  bool json = false;
+  bool as_node = false;  ///< given by another doctor, not by people
+};
+
 /// Given by agents, not by people.
 struct CoordinatorCommand {
   std::string run_dir;
@@ -73,6 +110,7 @@ struct CoordinatorCommand {
 /// Given by launchers, not by people.
 struct AgentCommand {
   std::vector<std::string> must_see;  ///< absolute paths
+  bool with_resources = false;        ///< the report has all of what the node has
 };
 
 struct DataImportOptions {
@@ -116,8 +154,9 @@ struct ShowText {
 
 using Command =
     std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, CoordinatorCommand, AgentCommand,
-                 DataImportOptions, DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, PlanOptions,
+                 SubmitOptions, DoctorOptions, CoordinatorCommand, AgentCommand, DataImportOptions,
+                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

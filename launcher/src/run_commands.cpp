@@ -45,7 +45,7 @@ Result<std::int64_t> evaluating_ranks(const EvalOptions& options, const Place& p
   }
   if (ranks) return *ranks;
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-  return default_ranks(job, static_cast<std::int64_t>(node.own.cores.size()));
+  return default_ranks(job, usable_cores(place, node));
 }
 
 struct Prepared {

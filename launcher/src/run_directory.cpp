@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <ctime>
 #include <filesystem>
+#include <thread>
 
 #include "paceline/base/log.hpp"
 
@@ -35,7 +37,13 @@ Result<UniqueFd> lock_folder(const std::string& path) {
   const std::string name = path + "/lock";
   UniqueFd lock(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!lock.valid()) return system_error(concat("cannot open ", name));
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+  int taken = ::flock(lock.get(), LOCK_EX | LOCK_NB);
+  // Somebody may only be looking whether it is held.
+  for (int attempt = 0; taken != 0 && errno == EWOULDBLOCK && attempt < 10; ++attempt) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    taken = ::flock(lock.get(), LOCK_EX | LOCK_NB);
+  }
+  if (taken != 0) {
     if (errno == EWOULDBLOCK) return in_use(path, lock);
     // Some parallel filesystems are mounted without locks; that must not keep anybody from training.
     log(LogLevel::warning,

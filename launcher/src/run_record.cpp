@@ -203,6 +203,10 @@ CoordinatorHistory RunRecord::generations_since(std::int64_t term) const {
   return history;
 }
 
+Status RunRecord::add(const JournalShares& shares) {
+  return journal_.add(shares);
+}
+
 Status RunRecord::add(const JournalCheckpoint& checkpoint) {
   return journal_.add(checkpoint);
 }

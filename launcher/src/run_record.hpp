@@ -37,6 +37,7 @@ class RunRecord {
   [[nodiscard]] Status add(const StepsMessage& message);
   [[nodiscard]] Status add(const EvalMessage& eval);
   [[nodiscard]] Status add(const JournalGeneration& generation);
+  [[nodiscard]] Status add(const JournalShares& shares);
   [[nodiscard]] Status add(const JournalCheckpoint& checkpoint);
   /// The last line.
   [[nodiscard]] Status end(const std::string& status, const std::string& error);

@@ -206,16 +206,29 @@ Result<std::string> find_worker_program() {
   if (const auto by_hand = environment("PACELINE_WORKER")) {
     program = *by_hand;
   } else {
-    std::error_code error;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-    if (error) return Error{ErrorCode::unsupported, concat("cannot read /proc/self/exe: ", error.message())};
-    program = (self.parent_path() / "paceline-worker").string();
+    PACELINE_ASSIGN(const std::string self, own_program());
+    program = (std::filesystem::path(self).parent_path() / "paceline-worker").string();
   }
   if (::access(program.c_str(), X_OK) != 0)
     return Error{ErrorCode::unsupported,
                  concat("there is no worker program at ", program,
                         ": build Paceline with LibTorch (libtorch-dev), or set PACELINE_WORKER to it")};
   return program;
+}
+
+Result<std::string> own_program() {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return Error{ErrorCode::unsupported, concat("cannot read /proc/self/exe: ", error.message())};
+  return path.string();
+}
+
+Result<std::string> find_batch_script(const std::string& name) {
+  PACELINE_ASSIGN(const std::string program, own_program());
+  const std::filesystem::path prefix = std::filesystem::path(program).parent_path().parent_path();
+  const std::string script = (prefix / "share/paceline/slurm" / name).string();
+  if (::access(script.c_str(), R_OK) == 0) return script;
+  return system_error(concat("cannot read ", script, ", which is installed with Paceline"));
 }
 
 }  // namespace paceline

@@ -34,5 +34,10 @@ struct SpawnRequest {
 
 /// PACELINE_WORKER, else `paceline-worker` beside this program. unsupported where it cannot be executed.
 [[nodiscard]] Result<std::string> find_worker_program();
+/// The path of this one.
+[[nodiscard]] Result<std::string> own_program();
+/// A batch script that comes with Paceline, by its name: in share/paceline/slurm of where this program was
+/// built or installed.
+[[nodiscard]] Result<std::string> find_batch_script(const std::string& name);
 
 }  // namespace paceline

@@ -52,7 +52,7 @@ void add_training(Json& json, const Outcome& outcome) {
   json["eval"] = eval_json(known.eval ? known.eval : outcome.eval);
   json["weights_sha256"] = known.weights_sha256;
   json["peak_memory_bytes"] = known.peak_memory_bytes;
-  json["rebalances"] = 0;  // never yet
+  json["rebalances"] = known.rebalances;
   json["resizes"] = outcome.resizes;
   json["repairs"] = outcome.repairs;
 }

@@ -58,7 +58,7 @@ Result<std::int64_t> ranks_of(const TrainOptions& options, const Place& place, c
   }
   if (!ranks) {
     PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-    ranks = default_ranks(job, static_cast<std::int64_t>(node.own.cores.size()));
+    ranks = default_ranks(job, usable_cores(place, node));
   }
   PACELINE_TRY(check_ranks(job, *ranks));
   return *ranks;
@@ -250,11 +250,12 @@ Status prepare_run(const Place& place, const Prepared& prepared, const RunPositi
 
 Result<std::optional<Allocation>> allocation_of(const TrainOptions& options, const Place& place) {
   if (place.in_shell())
-    return find_allocation([](const char* name) { return environment(name); }, options.hosts);
-  if (options.hosts.empty()) return {std::nullopt};
+    return find_allocation([](const char* name) { return environment(name); }, options.hosts,
+                           options.starter);
+  if (options.hosts.empty() && options.starter.empty()) return {std::nullopt};
   return Error{ErrorCode::invalid_argument,
-               concat("--hosts under ", place.launcher, " (", place.why,
-                      "), which has chosen the machines already: leave one of them out")};
+               concat(options.hosts.empty() ? "--starter under " : "--hosts under ", place.launcher, " (",
+                      place.why, "), which has chosen the machines already: leave one of them out")};
 }
 
 int lead(const TrainOptions& options, Place place) {
@@ -284,6 +285,7 @@ int lead(const TrainOptions& options, Place place) {
   const Status ordered = order_nodes(*prepared);
   if (!ordered.ok()) return head.give_up(facts, ordered.error());
   std::function<Status()> look_after_nodes;
+  if (prepared->nodes && prepared->nodes->growth) prepared->nodes->growth->begin(request.run_dir);
   if (prepared->nodes)
     look_after_nodes = [&] { return look_after(*prepared->nodes, request.run_dir, head.display()); };
   const Outcome outcome = head.run(request, prepared->team, **signals, std::move(look_after_nodes));

@@ -43,15 +43,17 @@ std::deque<std::string> LastLines::lines() const {
   return whole.lines_;
 }
 
-WorkerOutput::WorkerOutput(std::string log_path, UniqueFd log, UniqueFd reading_end, UniqueFd writing_end)
+WorkerOutput::WorkerOutput(std::string log_path, std::optional<MergedLines> merged, UniqueFd log,
+                           UniqueFd reading_end, UniqueFd writing_end)
     : log_path_(std::move(log_path)),
+      merged_(std::move(merged)),
       log_(std::move(log)),
       reading_end_(std::move(reading_end)),
       writing_end_(std::move(writing_end)),
       last_(last_lines) {
 }
 
-Result<WorkerOutput> WorkerOutput::open(const std::string& log_path) {
+Result<WorkerOutput> WorkerOutput::open(const std::string& log_path, std::optional<MergedLines> merged) {
   UniqueFd log(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (!log.valid()) return system_error(concat("cannot create ", log_path));
   int ends[2];
@@ -60,7 +62,8 @@ Result<WorkerOutput> WorkerOutput::open(const std::string& log_path) {
   UniqueFd writing_end(ends[1]);
   // Only our end: the worker's writes wait for us, as writes to a terminal would.
   if (::fcntl(reading_end.get(), F_SETFL, O_NONBLOCK) != 0) return system_error("cannot set up a pipe");
-  return WorkerOutput(log_path, std::move(log), std::move(reading_end), std::move(writing_end));
+  return WorkerOutput(log_path, std::move(merged), std::move(log), std::move(reading_end),
+                      std::move(writing_end));
 }
 
 void WorkerOutput::copy() {
@@ -75,7 +78,16 @@ void WorkerOutput::copy() {
     const std::string_view bytes(block.data(), static_cast<std::size_t>(got));
     last_.add(bytes);
     write_log(bytes);
+    if (merged_) merged_->add(bytes);
   }
+}
+
+void WorkerOutput::end() {
+  if (merged_) merged_->end();
+}
+
+void WorkerOutput::set_rank(std::int64_t rank) {
+  if (merged_) merged_->set_rank(rank);
 }
 
 void WorkerOutput::write_log(std::string_view bytes) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "logs/merged.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/result.hpp"
 
@@ -27,11 +29,13 @@ class LastLines {
   std::string unfinished_;
 };
 
-/// Reads what a worker writes to its standard output and error, and copies it into its log.
+/// Reads what a worker writes to its standard output and error, and copies it into its log, and into that of
+/// all workers where there is one.
 class WorkerOutput {
  public:
   /// Opens (and empties) `log_path`, and makes the pipe.
-  [[nodiscard]] static Result<WorkerOutput> open(const std::string& log_path);
+  [[nodiscard]] static Result<WorkerOutput> open(const std::string& log_path,
+                                                 std::optional<MergedLines> merged = {});
 
   /// What the worker is given as its output; close it here once the worker has it.
   [[nodiscard]] UniqueFd& writing_end() noexcept { return writing_end_; }
@@ -39,14 +43,20 @@ class WorkerOutput {
   [[nodiscard]] int fd() const noexcept { return reading_end_.get(); }
   /// Copies what is there, without waiting.
   void copy();
+  /// The worker has gone, and everything was copied.
+  void end();
+  /// What it writes from now on, it writes as this rank.
+  void set_rank(std::int64_t rank);
   [[nodiscard]] std::deque<std::string> last_words() const { return last_.lines(); }
   [[nodiscard]] const std::string& log_path() const noexcept { return log_path_; }
 
  private:
-  WorkerOutput(std::string log_path, UniqueFd log, UniqueFd reading_end, UniqueFd writing_end);
+  WorkerOutput(std::string log_path, std::optional<MergedLines> merged, UniqueFd log, UniqueFd reading_end,
+               UniqueFd writing_end);
   void write_log(std::string_view bytes);
 
   std::string log_path_;
+  std::optional<MergedLines> merged_;
   UniqueFd log_;  // closed after the first failed write: a full disk is told once and ends no job
   UniqueFd reading_end_;
   UniqueFd writing_end_;

@@ -14,7 +14,9 @@ namespace paceline {
 
 Result<WorkerProcess> WorkerProcess::start(const WorkerSpec& spec, const sigset_t& mask) {
   PACELINE_ASSIGN(auto channel, WorkerChannel::make_pair());
-  PACELINE_ASSIGN(WorkerOutput output, WorkerOutput::open(spec.log_path));
+  std::optional<MergedLines> merged;
+  if (spec.merged_log != nullptr) merged.emplace(*spec.merged_log, spec.start.worker);
+  PACELINE_ASSIGN(WorkerOutput output, WorkerOutput::open(spec.log_path, std::move(merged)));
   SpawnRequest request;
   request.program = spec.program;
   request.rank = spec.start.worker;
@@ -78,6 +80,7 @@ std::optional<int> WorkerProcess::reap() {
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
   pid_fd_.reset();
   output_.copy();
+  output_.end();
   return status;
 }
 
@@ -85,7 +88,10 @@ void WorkerProcess::await_end(const Deadline& deadline) {
   if (gone()) return;
   pollfd entry{pid_fd_.get(), POLLIN, 0};
   ::poll(&entry, 1, deadline.left_ms());
-  if (::waitpid(pid_, nullptr, WNOHANG) == pid_) pid_fd_.reset();
+  if (::waitpid(pid_, nullptr, WNOHANG) != pid_) return;
+  pid_fd_.reset();
+  output_.copy();
+  output_.end();
 }
 
 std::string describe_signal(int signal) {

@@ -21,7 +21,8 @@ struct WorkerSpec {
   std::vector<int> cpus;            ///< empty: not pinned
   std::string program;
   std::string log_path;
-  int listener_fd = -1;  ///< a view; -1: none
+  MergedLog* merged_log = nullptr;  ///< a view; null: none
+  int listener_fd = -1;             ///< a view; -1: none
 };
 
 /// A worker as its agent has it: the process, its socket and its output. Killed when this ends.
@@ -47,6 +48,8 @@ class WorkerProcess {
   /// its end (peer_lost) or does not follow the protocol; there is no channel any more.
   [[nodiscard]] Status receive(const std::function<void(const WorkerMessage&)>& handle);
   void copy_output() { output_.copy(); }
+  /// For what it writes from now on.
+  void set_rank(std::int64_t rank) { output_.set_rank(rank); }
   /// SIGKILL, to its children too.
   void kill() const;
   /// What waitpid gives, if it has ended. Its children end with it.

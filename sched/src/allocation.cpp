@@ -125,11 +125,13 @@ Result<RankPlace> allocate_bound_rank(const Inventory& own, std::int64_t node_co
   return place;
 }
 
-std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores, std::int64_t ranks, bool all) {
+std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores, std::int64_t ranks, bool all,
+                                       const std::vector<std::int64_t>& most) {
   std::vector<std::size_t> order(cores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, std::greater<>(), [&](std::size_t node) { return cores[node]; });
-  std::erase_if(order, [&](std::size_t node) { return cores[node] <= 0; });
+  std::erase_if(order,
+                [&](std::size_t node) { return cores[node] <= 0 || (!most.empty() && most[node] <= 0); });
   std::vector<std::int64_t> given(cores.size(), 0);
   if (order.empty()) return given;
   std::int64_t room = 0;
@@ -141,10 +143,11 @@ std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores, s
   using Share = std::tuple<double, std::size_t>;  // cores for each rank with one more, and place in the order
   std::priority_queue<Share, std::vector<Share>, ByCores> next;
   for (std::size_t i = 0; i < order.size(); ++i) next.emplace(static_cast<double>(cores[order[i]]), i);
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+  for (std::int64_t rank = 0; rank < ranks && !next.empty(); ++rank) {
     const std::size_t i = std::get<1>(next.top());
     next.pop();
     const std::int64_t here = ++given[order[i]];
+    if (!most.empty() && here == most[order[i]]) continue;
     next.emplace(static_cast<double>(cores[order[i]]) / static_cast<double>(here + 1), i);
   }
   return given;

@@ -117,8 +117,8 @@ class Coordinated(unittest.TestCase):
         for folder in (self.folder, self.folder / "elsewhere"):
             wait_for(lambda folder=folder: not small.workers(folder), "the end of all workers")
 
-    def start(self, *arguments, environment=None):
-        run = Run(self, *arguments, environment=environment)
+    def start(self, *arguments, environment=None, launcher=()):
+        run = Run(self, *arguments, environment=environment, launcher=launcher)
         self.jobs.append(run.process)
         return run
 

@@ -25,11 +25,11 @@ wait_for = functools.partial(waiting.wait_for, limit_s=LIMIT_S)
 class Run:
     """A training in the background."""
 
-    def __init__(self, test, *arguments, environment=None):
+    def __init__(self, test, *arguments, environment=None, launcher=()):
         type(test).runs += 1
         self.folder = test.folder / f"runs/r{test.runs}"
         self.process = subprocess.Popen(
-            [str(small.PACELINE), "train", "job.yaml", "--run-dir", str(self.folder), "--set", "eval_every=0", *arguments],
+            [*launcher, str(small.PACELINE), "train", "job.yaml", "--run-dir", str(self.folder), "--set", "eval_every=0", *arguments],
             cwd=test.folder, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})})
         test.addCleanup(lambda: (self.process.kill(), self.process.communicate()))

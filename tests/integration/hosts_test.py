@@ -1,5 +1,6 @@
 """Jobs on machines that are reached by ssh: three hosts on this one (bench/netns.sh), each with an ssh server."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -106,6 +107,17 @@ class Hosts(coordinated.Coordinated):
         self.assertIn("3 ranks on 2 nodes, started by ssh", run.out)
         self.assert_nothing_left()
 
+    def test_a_plan_of_hosts(self):
+        done = subprocess.run([small.PACELINE, "plan", self.folder / "job.yaml", "--json", "--ranks", "3", "--hosts",
+                               f"{self.addresses[0]}:1,{self.addresses[1]}:2"],
+                              env={**os.environ, **self.environment}, text=True, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        plan = json.loads(done.stdout)
+        self.assertEqual([rank["node"] for rank in plan["ranks"]], ["h1", "h2", "h2"])
+        self.assertEqual([node["slots"] for node in plan["nodes"]], [1, 2])
+        self.assertGreater(plan["nodes"][0]["free_memory_gib"], 0)
+        self.assert_nothing_left()
+
     def test_the_bits_are_those_of_one_machine(self):
         self.assert_same_bits(self.start_on(",".join(self.addresses), "--ranks", "4", *BOUNDED))
 
@@ -115,6 +127,49 @@ class Hosts(coordinated.Coordinated):
         for pid in self.agents_on("h2"):
             os.kill(pid, signal.SIGKILL)
         self.assertGreaterEqual(self.assert_same_bits(run)["repairs"], 1)
+
+    def mpirun_environment(self):
+        return {**self.environment, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                "OMPI_MCA_plm_rsh_agent": self.environment["PACELINE_SSH"].replace("ssh ", shutil.which("ssh") + " ", 1)}
+
+    @unittest.skipIf(shutil.which("mpirun") is None, "there is no mpirun")
+    def test_agents_that_mpirun_starts(self):
+        hosts = f"{self.addresses[0]},{self.addresses[1]}"
+        run = self.start("--hosts", hosts, "--starter", "mpirun", "--ranks", "4", *BOUNDED, environment=self.mpirun_environment())
+        self.assert_same_bits(run)
+        self.assertIn("4 ranks on 2 nodes, started by mpirun", run.out)
+        self.assert_nothing_left()
+
+    @unittest.skipIf(shutil.which("mpirun") is None, "there is no mpirun")
+    def test_ranks_that_mpirun_starts_on_hosts(self):
+        mpirun = ("mpirun", "--host", f"{self.addresses[0]}:1,{self.addresses[1]}:2", "-np", "3")
+        run = self.start(*BOUNDED, launcher=mpirun, environment=self.mpirun_environment())
+        run.await_steps(10)
+        os.kill(max(small.workers(self.folder)), signal.SIGKILL)
+        self.assertGreaterEqual(self.assert_same_bits(run)["repairs"], 1)
+        self.assertIn("started by mpirun, on 2 nodes", run.out)
+        self.assert_nothing_left()
+
+    @unittest.skipIf(shutil.which("mpirun") is None, "there is no mpirun")
+    def test_a_plan_of_large_nodes_through_mpirun(self):
+        """Whose reports are longer than what mpirun hands on at once."""
+        large = {**os.environ, **self.mpirun_environment(), "OMPI_MCA_orte_launch_agent": "env HWLOC_SYNTHETIC='package:2 numa:1 core:128 pu:2' orted"}
+        done = subprocess.run([small.PACELINE, "plan", self.folder / "job.yaml", "--json", "--ranks", "4", "--starter", "mpirun",
+                               "--hosts", f"{self.addresses[0]},{self.addresses[1]}"],
+                              env=large, text=True, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        cluster = json.loads(done.stdout)
+        self.assertEqual([len(node["cores"]) for node in cluster["nodes"]], [256, 256])
+        self.assert_nothing_left()
+
+    @unittest.skipIf(shutil.which("mpirun") is None, "there is no mpirun")
+    def test_mpirun_and_a_launcher_that_is_killed(self):
+        run = self.start("--hosts", f"{self.addresses[0]},{self.addresses[1]}", "--starter", "mpirun", *JOB,
+                         environment=self.mpirun_environment())
+        run.await_steps(5)
+        run.process.kill()
+        run.process.communicate()
+        self.assert_nothing_left()
 
     def test_a_connection_that_breaks(self):
         run = self.start_on(f"{self.addresses[0]}:2,{self.addresses[1]}:2", *BOUNDED)

@@ -31,6 +31,25 @@ class LauncherMpirunTest(Launched, unittest.TestCase):
         self.assertEqual((zero["listener"], one["listener"]), ("1", "1"))
         self.assertEqual(zero["host"], "127.0.0.1")
 
+    def test_mpiexec_of_mpich(self):
+        mpiexec = shutil.which("mpiexec.mpich") or shutil.which("mpiexec.hydra")
+        if mpiexec is None:
+            self.skipTest("there is no mpiexec of MPICH here")
+        process = self.start("train", "job.yaml", "--json", "out.json", before=(mpiexec, "-n", "3"))
+        code, out, err = self.finish(process)
+        self.assertEqual(code, 0, err)
+        self.assertEqual(out.count("completed: 2 epochs"), 1)
+        self.assertIn("3 ranks with 1 thread each, sharing the cores, started by mpiexec" if os.cpu_count() < 3 else "started by mpiexec", out)
+        self.assertEqual(self.summary("out.json")["ranks"], 3)
+        runs = glob.glob(self.path("runs/tiny/*"))
+        self.assertEqual(len(runs), 1)
+        zero, two = self.started(runs[0], 0), self.started(runs[0], 2)
+        self.assertNotEqual(zero["parent"], two["parent"])
+        self.assertEqual(zero["secret"], two["secret"])
+        code, out, err = self.finish(self.start("train", "job.yaml", "--ranks", "2", before=(mpiexec, "-n", "3")))
+        self.assertNotEqual(code, 0)
+        self.assertEqual(err.count("--ranks 2 under mpiexec, which started 3 processes"), 1, err)
+
     def test_mpirun_with_a_default_run_directory(self):
         code, out, err = self.finish(self.start_mpirun(3))
         self.assertEqual(code, 0, err)

@@ -30,7 +30,7 @@ class LauncherTest(Launched, unittest.TestCase):
         self.assertIn("completed: 2 epochs, 6 steps, 1,536 samples in 0.1 s (25,600 samples/s)", out)
         run = re.search(r"run directory (\S+)", out).group(1)
         self.assertRegex(run, re.escape(os.path.realpath(self.folder)) + r"/runs/tiny/\d{8}T\d{6}Z$")
-        self.assertEqual(sorted(os.listdir(run + "/logs")), ["coordinator-1.log", "rank-000.log", "rank-001.log"])
+        self.assertEqual(sorted(os.listdir(run + "/logs")), ["all-0.log", "coordinator-1.log", "rank-000.log", "rank-001.log"])
         summary = self.summary("out.json")
         self.assertEqual(summary, self.summary(run + "/summary.json"))
         self.assertEqual(summary["status"], "completed")

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import coordinated
 import training_test as small
 from elastic_test import LIMIT_S, wait_for
+from refusals import Refusals
 
 SOURCE = pathlib.Path(os.environ["PACELINE_SOURCE_DIR"])
 CLUSTER = SOURCE / "slurm" / "test-cluster.sh"
@@ -51,7 +53,8 @@ class Job:
         if self.returncode is None and time.monotonic() - self.looked_at > 0.1:
             self.looked_at = time.monotonic()
             facts = dict(word.split("=", 1) for word in slurm("scontrol", "show", "job", "--oneliner", self.number).split() if "=" in word)
-            if facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"):
+            # Others it passes through on its way.
+            if facts["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE"):
                 status, number = map(int, facts["ExitCode"].split(":"))
                 self.returncode = -number if number else status
         return self.returncode
@@ -92,7 +95,7 @@ class Submitted(coordinated.Run):
 
 
 @unittest.skipIf(missing(), missing())
-class Slurm(coordinated.Coordinated):
+class Slurm(coordinated.Coordinated, Refusals):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -210,6 +213,93 @@ class Slurm(coordinated.Coordinated):
         self.assertEqual(run.process.returncode, 2)
         self.assertRegex(run.log.read_text(), "an agent cannot take part: srun: .*: PACELINE_INTERFACE is 'eth7'")
 
+    # ---- submitted with `paceline submit`
+
+    def submit_by_program(self, *words, path=None):
+        done = subprocess.run([small.PACELINE, "submit", "job.yaml", *words], cwd=self.folder, text=True, capture_output=True,
+                              timeout=LIMIT_S, env={**os.environ, **({"PATH": path} if path else {})})
+        return done.returncode, done.stdout, done.stderr
+
+    def jobs_of_slurm(self):
+        return slurm("squeue", "--noheader", "--format=%i").split()
+
+    def facts_of(self, job):
+        words = slurm("scontrol", "show", "job", "--oneliner", job).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def test_submit_trains_to_the_end(self):
+        # The program is not on the path of the batch script.
+        kept = os.environ.pop("PACELINE")
+        self.addCleanup(os.environ.__setitem__, "PACELINE", kept)
+        code, out, err = self.submit_by_program("--slurm", "--time", "10", "--", "--set", "eval_every=0", "--set", "ranks.max=8",
+                                                "--ranks", "5", *BOUNDED)
+        self.assertEqual((code, err), (0, ""))
+        said = out.splitlines()
+        job = said[0].split()[1].rstrip(":")
+        self.addCleanup(slurm, "scancel", job, check=False)
+        self.assertEqual(said[:2], [f"job {job}: 2 nodes of partition normal",
+                                    f"output paceline-{job}.log, run directory runs/slurm-{job}"])
+        commands = [shlex.split(line) for line in said if line.startswith("  ")]
+        self.assertEqual(commands, [["paceline", "status", f"runs/slurm-{job}"],
+                                    ["paceline", "logs", f"runs/slurm-{job}", "--follow"], ["scancel", job]])
+        facts = self.facts_of(job)
+        self.assertEqual((facts["NumNodes"].split("-")[0], facts["TimeLimit"], facts["OverSubscribe"]), ("2", "00:10:00", "NO"))
+        ended = Job(job)
+        ended.wait()
+        log = (self.folder / f"paceline-{job}.log").read_text()
+        self.assertEqual(ended.returncode, 0, log)
+        self.assertIn("5 ranks on 2 nodes, started by srun", log)
+        run = f"runs/slurm-{job}"
+        summary = json.loads((self.folder / run / "summary.json").read_text())
+        self.assertEqual((summary["status"], summary["weights_sha256"]), ("completed", self.weights()), log)
+        done = subprocess.run([small.PACELINE, "logs", run, "--follow"], cwd=self.folder, text=True, capture_output=True,
+                              timeout=LIMIT_S)
+        self.assertEqual((done.returncode, done.stdout), (0, ""), done.stderr)
+        self.assertEqual(len(list((self.folder / run / "logs").glob("all-*.log"))), 2)  # one for each node
+
+    def test_submit_asks_for_as_many_nodes_as_the_ranks_need(self):
+        for limits, options, nodes, text in ((("ranks.min=5", "ranks.max=16"), (), "2-4", "2 to 4 nodes of partition normal"),
+                                             (("ranks.max=4096",), ("-p", "urgent"), "1-4", "1 to 4 nodes of partition urgent"),
+                                             (("ranks.max=4096",), ("--nodes", "3"), "3-3", None),
+                                             (("ranks.max=16",), ("--ntasks=6",), "1-1", None)):
+            with self.subTest(limits=limits, options=options):
+                sets = [word for limit in limits for word in ("--set", limit)]
+                code, out, err = self.submit_by_program("--slurm", "--hold", *options, "--", *sets)
+                self.assertEqual((code, err), (0, ""))
+                job = out.split()[1].rstrip(":")
+                self.addCleanup(slurm, "scancel", job, check=False)
+                self.assertEqual(out.splitlines()[0], f"job {job}: {text}" if text else f"job {job}")
+                if "--ntasks=6" not in options:
+                    least, most = nodes.split("-")
+                    self.assertIn(self.facts_of(job)["NumNodes"], (nodes, most if least == most else None))
+                slurm("scancel", job)
+
+    def test_submit_shows_what_it_would_do(self):
+        before = self.jobs_of_slurm()
+        code, out, err = self.submit_by_program("--slurm", "--dry-run", "--comment", "it's mine", "--", "--set", "ranks.max=16")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(shlex.split(out),
+                         ["sbatch", "--parsable", f"--export=ALL,PACELINE={small.PACELINE.resolve()}", "--nodes=1-4", "--exclusive",
+                          "--comment", "it's mine", str(small.BUILD.resolve() / "share/paceline/slurm/train.sbatch"), "job.yaml",
+                          "--set", "ranks.max=16"])
+        self.assertEqual(self.jobs_of_slurm(), before)
+
+    def test_submit_refuses_what_cannot_be(self):
+        before = self.jobs_of_slurm()
+        for code, words, sentence in ((2, (), "submit knows no queue but Slurm's: write --slurm"),
+                                      (2, ("--slurm", "--", "--set", "nosuch=1"), "nosuch"),
+                                      (2, ("--slurm", "--", "--nosuch"), "--nosuch"),
+                                      (2, ("--slurm", "--", "--ranks", "9"), "9 ranks are outside the job's limits of 1 to 4"),
+                                      (2, ("--slurm", "--", "--run-dir", "x"), "leave --run-dir out"),
+                                      (2, ("--slurm", "--wait"), "leave --wait out"),
+                                      (1, ("--slurm", "--partition=nosuch"), "Slurm has no partition nosuch"),
+                                      (1, ("--slurm", "--partition=nosuch", "--nodes=1"), "sbatch refused: invalid partition specified: nosuch"),
+                                      (1, ("--slurm", "--nosuch"), "options of `paceline train` come after --")):
+            with self.subTest(words):
+                self.assert_refused(self.submit_by_program(*words), code, sentence)
+        self.assert_refused(self.submit_by_program("--slurm", path="/nonexistent"), 1, "there is no sbatch on the path")
+        self.assertEqual(self.jobs_of_slurm(), before)
+
     # ---- what happens to nodes
 
     def test_the_processes_of_a_node_are_killed(self):
@@ -237,9 +327,14 @@ class Slurm(coordinated.Coordinated):
         wait_for(lambda: run.state() == "PENDING", "the job to be in the queue again")
         done = run.steps()
         self.assertLess(done, STEPS)
-        slurm("scontrol", "update", f"jobid={run.job}", "starttime=now")  # Slurm waits two minutes
+        self.start_again(run)
         self.assertEqual(self.assert_same_bits(run)["ranks"], 3)
         self.assertIn(f"resumed after step {done} of {STEPS}", run.err)
+
+    def start_again(self, run):
+        """Slurm would wait two minutes. A node refuses what it has ended in the same second, and the job then fails."""
+        time.sleep(2.5)
+        slurm("scontrol", "update", f"jobid={run.job}", "starttime=now")
 
     def test_a_node_that_slurm_drains(self):
         run = self.submit("--ranks", "2", *JOB, nodes=2, options=("--ntasks=2", "--export=ALL,PACELINE_SLURM_POLL_S=1"))
@@ -264,6 +359,8 @@ class Slurm(coordinated.Coordinated):
                      f"--chdir={self.folder}", str(SOURCE / "slurm/grow.sbatch"), str(run.folder))
         log = self.folder / "grow.log"
         wait_for(lambda: log.exists() and log.read_text().count("joining") == 2, "the nodes that are lent")
+        # Not before the coordinator knows them, or the ranks would crowd on the first node.
+        run.await_status(lambda status: sum(agent["connected"] for agent in status["agents"]) == 4, "their agents")
         wait_for(lambda: run.ask("resize", 4)[0] == 0, "room for four")
         run.await_ranks(4, after=1)
         nodes = {rank["node"] for rank in run.status()["ranks"]}
@@ -281,6 +378,60 @@ class Slurm(coordinated.Coordinated):
     def assert_nothing_left(self):
         self.await_idle()
         wait_for(lambda: not self.processes(), "the end of all processes")
+
+    def grown(self):
+        """Slurm's numbers of the jobs that lend nodes, with their states."""
+        lines = slurm("squeue", "--noheader", "--format=%i %T %j").splitlines()
+        return [tuple(line.split()[:2]) for line in lines if line.split()[2].startswith("paceline-grow")]
+
+    def test_a_job_that_asks_for_nodes_itself(self):
+        os.environ["PACELINE_SLURM_POLL_S"] = "1"
+        self.addCleanup(os.environ.pop, "PACELINE_SLURM_POLL_S")
+        run = self.submit(*JOB, "--ranks", "2", "--set", "ranks.grow=--exclusive --output=/dev/null", nodes=1)
+        run.await_steps(5)
+        self.assertEqual(self.grown(), [])
+        places = run.status()["room"]
+        code, out, err = run.ask("resize", str(places + 1))
+        self.assertEqual((code, "Slurm is asked for more nodes" in out), (0, True), out + err)
+        status = run.await_status(lambda status: len({rank["node"] for rank in status["ranks"] if rank["rank"] is not None}) == 2,
+                                  "ranks on two nodes")
+        self.assertGreater(status["room"], places)
+        (number, state), = self.grown()
+        self.assertEqual(state, "RUNNING")
+        self.assertIn("there are no places for 1 rank: Slurm is asked for 1 more node", run.log.read_text())
+        # Lost again, they are asked for again.
+        slurm("scancel", number)
+        wait_for(lambda: [job for job in self.grown() if job[0] != number and job[1] == "RUNNING"], "another node")
+        slurm("scancel", run.job)
+        run.finish()
+        wait_for(lambda: not self.grown(), "the end of the jobs that lent nodes")
+
+    def test_a_plan_of_large_nodes(self):
+        """Whose reports are longer than the lines that Slurm hands on."""
+        large = {**os.environ, "HWLOC_SYNTHETIC": "package:2 numa:1 core:64 pu:2", "SLURM_EXPORT_ENV": "ALL"}
+        done = subprocess.run(["salloc", "--nodes=2", "--exclusive", str(small.PACELINE), "plan", self.folder / "job.yaml", "--json",
+                               "--ranks", "4"], env=large, text=True, capture_output=True, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        plan = json.loads(done.stdout)
+        self.assertEqual([len(node["cores"]) for node in plan["nodes"]], [128, 128])
+        # Of which Slurm gives this job no more than it knows of.
+        self.assertEqual(sorted({rank["node"] for rank in plan["ranks"]}), ["h1", "h2"])
+
+    def test_nodes_that_are_not_needed_any_more_are_not_waited_for(self):
+        os.environ["PACELINE_SLURM_POLL_S"] = "1"
+        self.addCleanup(os.environ.pop, "PACELINE_SLURM_POLL_S")
+        run = self.submit(*JOB, "--ranks", "2", "--set", "ranks.grow=--exclusive --begin=now+1hour", nodes=1)
+        run.await_steps(5)
+        places = run.status()["room"]
+        run.ask("resize", str(places + 1))
+        wait_for(lambda: [state for _, state in self.grown()] == ["PENDING"], "a job in the queue")
+        run.ask("resize", "2")
+        wait_for(lambda: not self.grown(), "an empty queue")
+        run.ask("resize", str(places + 1))
+        wait_for(lambda: [state for _, state in self.grown()] == ["PENDING"], "a job in the queue again")
+        run.ask("stop")
+        run.finish()
+        wait_for(lambda: not self.grown(), "an empty queue after the end")
 
     def test_a_job_that_is_cancelled(self):
         run = self.submit("--ranks", "4", *JOB)

@@ -20,8 +20,8 @@ MAY_SEE = {
     "sched": ({"base"}, set()),
     # The control plane around it.
     "sched/control": ({"base", "control"}, {"grpc", "openssl", "nlohmann"}),
-    "worker": ({"base", "allreduce", "train", "data", "job"}, {"torch", "nlohmann", "openssl"}),
-    "bench": ({"base", "allreduce", "data"}, {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
+    "worker": ({"base", "allreduce", "train", "data", "job", "sched"}, {"torch", "nlohmann", "openssl"}),
+    "bench": ({"base", "allreduce", "data", "sched"}, {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
     "launcher": ({"base", "job", "data", "sched", "control", "bench"}, {"CLI", "hwloc", "nlohmann"}),
 }
 # The training step is a library of its own inside worker/.

@@ -196,21 +196,23 @@ TEST(Loader, FollowsAChangeOfShares) {
       options.order = order_in_lanes(50);
       options.budget_bytes = budget;
       options.threads = 1 + static_cast<int>(random.below(3));
-      std::vector<LoadRequest> expected;
-      std::int64_t width = 10;
+      std::vector<std::int64_t> widths(20, 10);
       const auto source = [](std::int64_t row, std::int64_t count) -> Loader::Source {
         return [row, count]() mutable -> std::optional<LoadRequest> {
           return row < 20 ? std::optional(LoadRequest{0, row++ * 50, count}) : std::nullopt;
         };
       };
-      Loader loader(*dataset, options, source(0, width));
+      Loader loader(*dataset, options, source(0, widths[0]));
       EpochOrder order(dataset->chunk_samples(), options.order, 0);
       for (std::int64_t row = 0; row < 20; ++row) {
         if (random.below(4) == 0) {
-          const auto later = row + static_cast<std::int64_t>(random.below(2));
-          if (later == row) width = 1 + static_cast<std::int64_t>(random.below(50));
-          loader.redirect(row, source(row, width));
+          // Perhaps of later ones, which may not have been planned yet.
+          const auto first = std::min<std::int64_t>(19, row + static_cast<std::int64_t>(random.below(4)));
+          const auto width = 1 + static_cast<std::int64_t>(random.below(50));
+          std::fill(widths.begin() + first, widths.end(), width);
+          loader.redirect(first, source(first, width));
         }
+        const std::int64_t width = widths[static_cast<std::size_t>(row)];
         const auto batch = loader.next();
         ASSERT_TRUE(batch.ok()) << batch.error().message;
         ASSERT_TRUE(batch->has_value());

@@ -173,7 +173,7 @@ TEST(JobFile, SaysWhereAnUnknownKeyIsAndWhatIsMeant) {
   EXPECT_EQ(error_of_extra("learning_rate: 0.1\n"),
             "job.yaml:6:1: unknown key \"learning_rate\": did you mean \"optimizer.learning_rate\"?");
   EXPECT_EQ(error_of_extra("ranks: {zzzzzzzz: 1}\n"),
-            "job.yaml:6:9: unknown key \"ranks.zzzzzzzz\": ranks takes min or max");
+            "job.yaml:6:9: unknown key \"ranks.zzzzzzzz\": ranks takes min, max or grow");
   EXPECT_EQ(error_of_extra("optimizer.kind: sgd\n"),
             "job.yaml:6:1: \"optimizer.kind\" is a map in a job file: write optimizer: {kind: ...}");
 }
@@ -417,7 +417,7 @@ TEST(JobJson, GivesBackTheSameJob) {
   job.batch = {1 << 30, 3, 5};
   job.epochs = 1'000'000;
   job.steps = 1 << 30;
-  job.ranks = {3, 9};
+  job.ranks = {3, 9, "--partition=gpu -t 1"};
   job.checkpoint = {-1, 4};
   job.threads = 2;
   job.eval_every = 0;

@@ -73,6 +73,12 @@ TEST(JournalReader, ReadsTheExampleOfItsPage) {
                          journal_line(journal->steps[0]) + journal_line(journal->steps[1]) +
                          journal_line(journal->epochs[0]) +
                          journal_line(JournalEvaluation{1, 10000, 0.39, 0.858}) +
+                         journal_line(JournalShares{131,
+                                                    1,
+                                                    {17, 17, 13, 17},
+                                                    0.2,
+                                                    "rank 2 is the slowest; with other shares a step takes "
+                                                    "32 ms instead of 40 ms: 20% less"}) +
                          journal_line(JournalCheckpoint{235, 1, 4, 824512}) + journal_line(*journal->end));
 }
 

@@ -84,6 +84,7 @@ FinishedMessage finished_message() {
   finished.eval = EvalMessage{5, 10'000, 0.25, 0.9125, {}};
   finished.weights_sha256 = "abcd";
   finished.peak_memory_bytes = 17;
+  finished.rebalances = 3;
   return finished;
 }
 
@@ -104,7 +105,8 @@ std::vector<WorkerMessage> all_messages() {
           AckMessage{512},
           HelloMessage{"0.1.0"},
           ReadyMessage{},
-          HeartbeatMessage{513, "evaluate", 1.25},
+          HeartbeatMessage{513, "evaluate", 1.25, 32, 27.5},
+          SharesMessage{2, 131, {41, 23}, 0.25, "rank 1 is the slowest"},
           EnteredMessage{7},
           UnpreparedMessage{8, "rank 2 is gone"},
           LeftMessage{7, 41, true, false, "peer lost", "rank 1 is gone", 1},
@@ -262,12 +264,12 @@ TEST(Protocol, MendsWordsThatAreNoText) {
 
 TEST(Protocol, RefusesAnotherVersion) {
   for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message())}) {
-    const std::string other = replaced(encode(message), "\"protocol\":4", "\"protocol\":5,\"more\":0");
+    const std::string other = replaced(encode(message), "\"protocol\":5", "\"protocol\":6,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 5 and this one 4: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 6 and this one 5: use paceline and paceline-worker of "
               "the same "
               "build");
   }

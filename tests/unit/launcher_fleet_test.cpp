@@ -8,6 +8,7 @@
 #include "fleet/connection.hpp"
 #include "fleet/fleet.hpp"
 #include "fleet/messages.hpp"
+#include "fleet/slurm_growth.hpp"
 #include "fleet/slurm_watch.hpp"
 #include "support/mutations.hpp"
 
@@ -21,8 +22,11 @@ NodeReport report_of(const std::string& node) {
           .node = node,
           .address = "10.0.0.1",
           .cores = 4,
+          .tasks = 2,
           .time = 1000,
-          .unseen = {}};
+          .unseen = {},
+          .resources = {},
+          .complaint = {}};
 }
 
 /// Says that the message was not accepted.
@@ -37,9 +41,44 @@ TEST(FleetMessages, ComeBackAsTheyWere) {
   EXPECT_TRUE(is_node_report(to_json(report)));
   EXPECT_EQ(to_json(report).find('\n'), std::string::npos);
   EXPECT_EQ(parse_node_report(to_json(report)).value(), report);
+  report.complaint = "the driver does not start";
+  report.resources.emplace();
+  report.resources->name = "n1";
+  report.resources->cores.cores = {{0, {0, 2}}, {1, {1, 3}}};
+  report.resources->usable_cores = 1;
+  report.resources->gpus = {{"GPU-1", "T4", 1 << 30, 12345, 1, {1}}, {"GPU-2", "T4", 1 << 30, 0, -1, {}}};
+  report.resources->cards = {{"eth0", -1, 2.5}};
+  report.resources->free_memory_bytes = 1234567891;
+  EXPECT_EQ(parse_node_report(to_json(report)).value(), report);
   const FleetOrder order{"/runs/a b", {{"n1", 1, 4}, {"n2", 2, 0}}};
   EXPECT_EQ(to_json(order).find('\n'), std::string::npos);
   EXPECT_EQ(parse_fleet_order(to_json(order)).value(), order);
+}
+
+TEST(FleetMessages, LongLinesComeInPieces) {
+  Pieces pieces;
+  for (const std::size_t size : {0, 1, 900, 901, 1800, 1801, 100'000}) {
+    std::string line;
+    for (std::size_t i = 0; i < size; ++i) line += static_cast<char>('a' + i % 26);
+    const std::vector<std::string> sent = in_pieces(line);
+    for (std::size_t i = 0; i < sent.size(); ++i) {
+      EXPECT_LT(sent[i].size(), 1000U);
+      const std::optional<std::string> whole = pieces.add(sent[i]);
+      EXPECT_EQ(whole.has_value(), i + 1 == sent.size());
+      if (whole) {
+        EXPECT_EQ(*whole, line);
+      }
+    }
+  }
+  NodeReport large = report_of("n1");
+  large.resources.emplace();
+  large.resources->name = "n1";
+  for (int core = 0; core < 256; ++core)
+    large.resources->cores.cores.push_back({core / 64, {core, 256 + core}});
+  large.resources->usable_cores = 256;
+  std::optional<std::string> whole;
+  for (const std::string& piece : in_pieces(to_json(large))) whole = pieces.add(piece);
+  EXPECT_EQ(parse_node_report(whole.value_or("")).value(), large);
 }
 
 TEST(FleetMessages, DamagedOnesAreErrors) {
@@ -93,6 +132,67 @@ TEST(FleetCommands, WhatTheOtherShellReadsIsQuoted) {
   EXPECT_EQ(command[3], "h1");
   EXPECT_EQ(command[4],
             "cd '/a b/it'\\''s' && exec env 'PACELINE_PORTS=1-2' '/bin/paceline' 'agent' '--see' '$HOME'");
+}
+
+TEST(FleetCommands, MpirunHandsSettingsOnByName) {
+  EXPECT_EQ(mpirun_command({{"a", 4}, {"b", 0}}, {"PACELINE_PORTS=1-2"}, {"/bin/paceline", "agent"}),
+            (std::vector<std::string>{"mpirun", "--map-by", "ppr:1:node", "--bind-to", "none", "--stdin",
+                                      "all", "--tag-output", "--host", "a:1,b:1", "-x", "PACELINE_PORTS",
+                                      "/bin/paceline", "agent"}));
+}
+
+TEST(FleetLabels, AreThoseOfTheStarter) {
+  const auto expect = [](const char* starter, const char* line, const char* label, const char* text) {
+    const Labelled labelled = without_label(starter, line);
+    EXPECT_EQ(labelled.label, label) << line;
+    EXPECT_EQ(labelled.text, text) << line;
+  };
+  expect("srun", "3: {\"a\": 1}", "00000003", "{\"a\": 1}");
+  expect("srun", " 12: text", "00000012", "text");
+  expect("srun", "3:", "00000003", "");
+  expect("srun", "srun: error: no", "", "srun: error: no");
+  expect("srun", ": 3", "", ": 3");
+  expect("mpirun", "[1,3]<stdout>:{\"a\": [1,2]}", "00000003", "{\"a\": [1,2]}");
+  expect("mpirun", "[prterun-h1-7@1,12]<stderr>: text", "00000012", "text");
+  expect("mpirun", "[1,x]<stdout>:text", "", "[1,x]<stdout>:text");
+  expect("mpirun", "[1,3]<stdout", "", "[1,3]<stdout");
+  expect("mpirun", "1,3]<stdout>:a", "", "1,3]<stdout>:a");
+  expect("mpirun", "[1,3]<stdout>:", "00000003", "");
+  expect("ssh", "3: text", "", "3: text");
+  for (const char* starter : {"srun", "mpirun"})
+    for (const char* line : {"", ":", "[", "]<std", "[,]<std:", "   "}) expect(starter, line, "", line);
+}
+
+TEST(SlurmGrowthRate, AsksForWhatIsMissingForAWhileAndNotTooOften) {
+  using std::chrono::seconds;
+  GrowthRate rate({.lasts = seconds(10), .between = seconds(60), .most_between = seconds(150)});
+  const Instant begin{};
+  EXPECT_FALSE(rate.is_due(0, begin));
+  EXPECT_FALSE(rate.is_due(2, begin + seconds(1)));
+  EXPECT_FALSE(rate.is_due(2, begin + seconds(10)));
+  EXPECT_FALSE(rate.is_due(-1, begin + seconds(11)));  // it was there again
+  EXPECT_FALSE(rate.is_due(1, begin + seconds(12)));
+  EXPECT_TRUE(rate.is_due(1, begin + seconds(22)));
+  rate.asked(begin + seconds(22));
+  EXPECT_FALSE(rate.is_due(1, begin + seconds(81)));
+  EXPECT_TRUE(rate.is_due(1, begin + seconds(82)));
+  rate.came_to(false);
+  EXPECT_FALSE(rate.is_due(1, begin + seconds(141)));
+  EXPECT_TRUE(rate.is_due(1, begin + seconds(142)));
+  for (int i = 0; i < 5; ++i) rate.came_to(false);
+  EXPECT_FALSE(rate.is_due(1, begin + seconds(171)));
+  EXPECT_TRUE(rate.is_due(1, begin + seconds(172)));  // no longer than the most
+  rate.came_to(true);
+  EXPECT_TRUE(rate.is_due(1, begin + seconds(82)));
+}
+
+TEST(SlurmGrowthRate, TheCommandHasPeoplesOptionsAfterOurs) {
+  EXPECT_EQ(
+      grow_command(
+          {"/s/grow.sbatch", "/bin/paceline", "ib0", "--time=1:00:00  -p gpu", 3, "/runs/a b", "grow-1"}),
+      (std::vector<std::string>{
+          "sbatch", "--parsable", "--export=ALL,PACELINE=/bin/paceline,PACELINE_INTERFACE=ib0", "--nodes=3",
+          "--time=1:00:00", "-p", "gpu", "--job-name=grow-1", "/s/grow.sbatch", "/runs/a b"}));
 }
 
 TEST(SlurmNodes, ThoseThatAreDrainedAreKnownByTheirState) {

@@ -1,7 +1,11 @@
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <map>
+#include <thread>
 
+#include "paceline/base/fd.hpp"
 #include "where/adapters.hpp"
 
 namespace paceline {
@@ -81,6 +85,90 @@ TEST(Where, MpirunInsideASlurmJobIsMpirun) {
   Variables both = srun();
   both.merge(mpirun(1, 2, 1, 2));
   EXPECT_EQ(place_in(both)->launcher, "mpirun");
+}
+
+/// Stands in for a process manager: answers each line that comes with the next of `answers`.
+class FakeManager {
+ public:
+  explicit FakeManager(std::vector<std::string> answers) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    here_ = UniqueFd(ends[0]);
+    its_ = std::thread([end = ends[1], answers = std::move(answers)] {
+      const UniqueFd fd(end);
+      for (const std::string& answer : answers) {
+        char letter = 0;
+        while (letter != '\n')
+          if (::read(fd.get(), &letter, 1) <= 0) return;
+        EXPECT_TRUE(write_all(fd.get(), answer, "the test").ok());
+      }
+    });
+  }
+  ~FakeManager() {
+    here_.reset();
+    its_.join();
+  }
+  FakeManager(const FakeManager&) = delete;
+  FakeManager& operator=(const FakeManager&) = delete;
+  [[nodiscard]] Result<Place> place(int rank) const {
+    return place_in({{"PMI_RANK", std::to_string(rank)},
+                     {"PMI_SIZE", "4"},
+                     {"PMI_FD", std::to_string(here_.get())},
+                     {"MPI_LOCALNRANKS", "2"},
+                     {"MPI_LOCALRANKID", std::to_string(rank % 2)}});
+  }
+
+ private:
+  UniqueFd here_;
+  std::thread its_;
+};
+
+const std::string init = "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0\n";
+
+TEST(Where, MpiexecOfMpichIsAskedForTheNameOfItsJob) {
+  const FakeManager manager({init, "cmd=my_kvsname kvsname=kvs_12_0_vm\n", "cmd=finalize_ack\n"});
+  const Result<Place> place = manager.place(3);
+  ASSERT_TRUE(place.ok()) << place.error().message;
+  EXPECT_EQ(place->launcher, "mpiexec");
+  EXPECT_EQ(place->launch_id, "hydra/kvs_12_0_vm");
+  EXPECT_EQ(place->rank, 3);
+  EXPECT_EQ(place->size, 4);
+  EXPECT_EQ(place->local_rank, 1);
+  EXPECT_EQ(place->local_size, 2);
+  EXPECT_FALSE(place->one_host);
+}
+
+TEST(Where, ManagersThatTalkNonsenseAreErrors) {
+  const std::vector<std::vector<std::string>> answers = {{},
+                                                         {"\n"},
+                                                         {init, "cmd=my_kvsname\n", "cmd=finalize_ack\n"},
+                                                         {init, "cmd=gone rc=-1\n"},
+                                                         {std::string(5000, 'x')},
+                                                         {init, "cmd=my_kvsname kvsname=k\n"}};
+  for (const std::vector<std::string>& each : answers) {
+    const FakeManager manager(each);
+    const Result<Place> place = manager.place(0);
+    ASSERT_FALSE(place.ok());
+    EXPECT_EQ(place.error().message.find("cannot ask mpiexec (PMI_FD is "), 0U) << place.error().message;
+  }
+  EXPECT_NE(
+      place_in({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}, {"MPI_LOCALNRANKS", "1"}, {"MPI_LOCALRANKID", "0"}})
+          .error()
+          .message.find("PMI_FD"),
+      std::string::npos);
+}
+
+TEST(Where, SlurmsPmi2IsSrun) {
+  EXPECT_EQ(place_in(with(with(srun(), "PMI_RANK", "4"), "PMI_FD", "9"))->launcher, "srun");
+}
+
+TEST(Where, OpenMpi5HasFewerVariables) {
+  Variables five = mpirun(1, 2, 1, 2);
+  five.erase("OMPI_MCA_orte_precondition_transports");
+  five["PMIX_NAMESPACE"] = "prterun-h1-4711@1";
+  EXPECT_EQ(place_in(five)->launcher, "mpirun");
+  EXPECT_NE(place_in(five)->launch_id,
+            place_in(with(five, "PMIX_NAMESPACE", "prterun-h1-4712@1"))->launch_id);
 }
 
 TEST(Where, Srun) {
@@ -174,6 +262,28 @@ TEST(Allocations, HostsByName) {
   EXPECT_EQ(allocation->by, "ssh");
   EXPECT_EQ(allocation->nodes, 3);
   EXPECT_EQ(allocation->hosts, (std::vector<Host>{{"a", 0}, {"b.example.org", 2}, {"user@c", 0}}));
+}
+
+TEST(Allocations, AStarterThatWasAskedFor) {
+  const auto found = [](const Variables& variables, const std::string& hosts, const std::string& starter) {
+    return find_allocation(
+        [variables](const char* name) -> std::optional<std::string> {
+          const auto it = variables.find(name);
+          return it == variables.end() ? std::nullopt : std::optional(it->second);
+        },
+        hosts, starter);
+  };
+  EXPECT_EQ(found({}, "a,b", "mpirun").value()->by, "mpirun");
+  EXPECT_EQ(found({}, "a,b", "mpirun").value()->nodes, 2);
+  EXPECT_EQ(found({}, "", "mpirun").value()->nodes, 0);
+  EXPECT_EQ(found({}, "a", "ssh").value()->by, "ssh");
+  for (const auto& [hosts, starter] :
+       {std::pair("", "srun"), std::pair("a", "srun"), std::pair("", "ssh"), std::pair("a:2,b", "mpirun")}) {
+    const auto refused = found({}, hosts, starter);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::invalid_argument);
+    EXPECT_EQ(refused.error().message.find("--starter "), 0U);
+  }
 }
 
 TEST(Allocations, AFileOfHosts) {

@@ -362,7 +362,8 @@ TEST(Elastic, AStepThatIsDoneAgainByOthersGivesTheSameBits) {
   // Rank 1 is lost in the first and the second attempt of the first step and of the one that surges.
   for (const std::int64_t lost_at : {3, 11, 27, 35}) {
     SecondMeeting second(after.nodes);
-    std::barrier made(3);  // a rank that is lost earlier would take the others' trainers along
+    // A rank that is lost before the others have done what comes first would take that along.
+    std::barrier together(3);
     const auto endings = run_ranks({before.nodes}, [&](Result<Communicator>& first, int rank) -> std::string {
       if (!first.ok()) return first.error().message;
       LinearModel model([&](std::int64_t count) {
@@ -371,15 +372,16 @@ TEST(Elastic, AStepThatIsDoneAgainByOthersGivesTheSameBits) {
         throw std::runtime_error("it is lost");
       });
       auto trainer = Trainer::make(*first, model, reproducible_options());
-      made.arrive_and_wait();
-      if (!trainer.ok()) return trainer.error().message;
       Ending ending;
       std::int64_t step = 0;
-      for (; step < steps; ++step) {
+      for (; trainer.ok() && step < steps; ++step) {
+        together.arrive_and_wait();
         const auto outcome = trainer->step(spec_of(step, rank), passes_of(step, before, rank, 9));
         if (!outcome.ok()) break;
         ending.add(*outcome);
       }
+      together.arrive_and_drop();
+      if (!trainer.ok()) return trainer.error().message;
       if (step != (lost_at > 24 ? surge_step : 0)) return concat("lost at step ", step);
       if (trainer->holds_reduced()) return "it claims to hold what was never summed";
       if (rank == 1) return expected;

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <latch>
 #include <limits>
+#include <utility>
 
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
@@ -198,6 +200,22 @@ TEST(StepFailures, ALossThatIsNotFiniteIsAnErrorEverywhere) {
     EXPECT_NE(failure.find("loss is not finite at step 0"), std::string::npos) << failure;
 }
 
+/// Counts a latch down once: when it is told to, or at the end of whoever failed before that.
+class Countdown {
+ public:
+  Countdown(std::latch& latch, bool counts) : latch_(latch), counts_(counts) {}
+  ~Countdown() { count(); }
+  Countdown(const Countdown&) = delete;
+  Countdown& operator=(const Countdown&) = delete;
+  void count() {
+    if (std::exchange(counts_, false)) latch_.count_down();
+  }
+
+ private:
+  std::latch& latch_;
+  bool counts_;
+};
+
 // ---- ranks that are lost, and ranks that come new -------------------------------------------------------
 
 TEST(Elastic, AModelWhoseTrainerCouldNotBeMadeIsAsItWas) {
@@ -230,7 +248,9 @@ TEST(Elastic, AModelWhoseTrainerCouldNotBeMadeIsAsItWas) {
 TEST(Elastic, SurvivorsDoTheStepAgainAndEndWithTheSameWeights) {
   const std::vector<torch::Tensor> expected = reference(SmallModel::plain, 0.9);
   SecondMeeting second("ab");
+  std::latch applied_two(2);  // by the survivors
   expect_all_well(run_ranks({"aab"}, [&](Result<Communicator>& first, int rank) -> std::string {
+    Countdown at_least_now(applied_two, rank != 1);
     if (!first.ok()) return first.error().message;
     at::set_num_threads(1);
     SmallModel model(SmallModel::plain);
@@ -241,7 +261,9 @@ TEST(Elastic, SurvivorsDoTheStepAgainAndEndWithTheSameWeights) {
               trainer->step({step, batch_samples, learning_rate, 77, false}, passes_of(step, 8 * rank, 8, 8));
           !outcome.ok())
         return outcome.error().message;
+    at_least_now.count();
     if (rank == 1) {
+      applied_two.wait();  // or its end could still undo what the others have not seen committed
       first->abort("it is lost");
       return {};
     }

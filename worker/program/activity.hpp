@@ -45,11 +45,19 @@ class Activity {
   /// The step in progress, from 1.
   void at_step(std::int64_t step) noexcept { step_.store(step, std::memory_order_relaxed); }
 
+  /// A step has been committed, for which this rank's own part took so long.
+  void committed(std::int64_t share, Duration own_part) noexcept {
+    share_.store(share, std::memory_order_relaxed);
+    own_part_ns_.store(own_part.count(), std::memory_order_relaxed);
+  }
+
   [[nodiscard]] HeartbeatMessage read() const {
     const std::uint64_t doing = doing_.load(std::memory_order_relaxed);
     HeartbeatMessage message;
     message.step = step_.load(std::memory_order_relaxed);
     message.phase = names.at(doing & 0xff);
+    message.share = share_.load(std::memory_order_relaxed);
+    message.step_ms = static_cast<double>(own_part_ns_.load(std::memory_order_relaxed)) / 1e6;
     message.seconds = to_seconds(clock_.now() - origin_ - std::chrono::milliseconds(doing >> 8));
     return message;
   }
@@ -62,6 +70,7 @@ class Activity {
   Instant origin_ = clock_.now();
   std::atomic<std::uint64_t> doing_ = 0;  // milliseconds since origin_, and in the low byte the phase
   std::atomic<std::int64_t> step_ = 0;
+  std::atomic<std::int64_t> share_ = 0, own_part_ns_ = 0;
 };
 
 }  // namespace paceline

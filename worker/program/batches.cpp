@@ -4,10 +4,16 @@
 
 namespace paceline {
 
-std::uint64_t JobPlan::hash() const {
+void JobPlan::change(std::int64_t step, Shares to) {
+  shares = shares_at(step - 1);
+  change_step = step;
+  next_shares = std::move(to);
+}
+
+std::uint64_t JobPlan::hash(std::int64_t step) const {
   std::uint64_t state = mix64(static_cast<std::uint64_t>(grain), static_cast<std::uint64_t>(steps.steps()),
                               static_cast<std::uint64_t>(steps.range(0).positions.count));
-  for (const std::int64_t share : shares) state = mix64(state, static_cast<std::uint64_t>(share));
+  for (const std::int64_t share : shares_at(step)) state = mix64(state, static_cast<std::uint64_t>(share));
   return state;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "paceline/data/loader.hpp"
@@ -15,8 +16,20 @@ struct JobPlan {
   Shares shares;
   std::int64_t micro;
   bool reproducible;
+  std::int64_t change_step = std::numeric_limits<std::int64_t>::max();  ///< from which on next_shares hold
+  Shares next_shares = {};
+
+  [[nodiscard]] const Shares& shares_at(std::int64_t step) const {
+    return step >= change_step ? next_shares : shares;
+  }
+  /// From `step` on the shares are these. A change before that must be in force by then.
+  void change(std::int64_t step, Shares to);
   [[nodiscard]] PositionRange part_of(std::int64_t step, std::int64_t rank) const {
-    return rank_range(steps.range(step).positions, grain, shares, rank);
+    return rank_range(steps.range(step).positions, grain, shares_at(step), rank);
+  }
+  /// Whether all ranks have all of their grains in it.
+  [[nodiscard]] bool is_whole(std::int64_t step) const {
+    return steps.range(step).positions.count == steps.range(0).positions.count;
   }
   /// A rank's part, cut.
   [[nodiscard]] std::vector<PositionRange> passes_of(const PositionRange& part) const {
@@ -26,8 +39,8 @@ struct JobPlan {
   [[nodiscard]] std::int64_t passes_in(std::int64_t samples) const {
     return reproducible ? grain_count(samples, grain) : 0;
   }
-  /// Equal on ranks that cut alike.
-  [[nodiscard]] std::uint64_t hash() const;
+  /// Equal on ranks that cut `step` alike.
+  [[nodiscard]] std::uint64_t hash(std::int64_t step) const;
 };
 
 /// The plan of `job` over a dataset of so many samples; an error where there are more ranks than grains.

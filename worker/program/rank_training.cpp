@@ -97,6 +97,7 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   form_ = form;
   communicator_ = &communicator;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
+  rebalancing_.begin(form_.rank, job_.rebalance ? communicator_->size() : 1);
   if (buffers)
     trainer_->enter(*communicator_, std::move(*buffers));
   else
@@ -260,7 +261,8 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   spec_.step = step;
   spec_.global_samples = range.positions.count;
   spec_.learning_rate = learning_rate(job_, plan_->steps, step);
-  spec_.plan_hash = plan_->hash();
+  spec_.plan_hash = plan_->hash(step);
+  spec_.words = rebalancing_.words(step);
   spec_.stop = wishes.stop;
   spec_.passes = plan_->passes_in(range.positions.count);
   spec_.next_generation = wishes.next_generation;
@@ -276,7 +278,32 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   data_waits_.add(waited);
   waited_ += waited;
   PACELINE_TRY(record(spec_, outcome));
+  link_.activity().committed(plan_->shares_at(step)[static_cast<std::size_t>(form_.rank)],
+                             waited + outcome.computed);
+  PACELINE_TRY(balance(step, outcome, {outcome.computed, waited, outcome.waited}));
   return outcome;
+}
+
+/// What the ranks said with the commit of `step`, and what this one is to say with the next.
+Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times) {
+  PACELINE_ASSIGN(std::optional<SharesChange> change, rebalancing_.hear(step, outcome.words, *plan_));
+  if (plan_->is_whole(step)) rebalancing_.measured(step, times);
+  if (!change) return {};
+  // What is made for the steps before stays.
+  std::int64_t kept = 0;
+  for (std::int64_t before = step + 1; before < change->first_step; ++before)
+    if (before < plan_->steps.steps() && plan_->part_of(before, form_.rank).count > 0) ++kept;
+  plan_->change(change->first_step, change->shares);
+  loader_->redirect(delivered_ + kept, training_source(*plan_, form_.rank, change->first_step));
+  ++rebalances_;
+  if (!leads()) return {};
+  SharesMessage message;
+  message.generation = form_.generation;
+  message.step = change->first_step + 1;
+  message.shares = std::move(change->shares);
+  message.gain = change->gain;
+  message.reason = std::move(change->reason);
+  return link_.send(message);
 }
 
 /// The step has committed.
@@ -435,6 +462,7 @@ Result<FinishedMessage> RankTraining::finish() {
       counters_.epoch_samples > 0 ? counters_.epoch_loss / static_cast<double>(counters_.epoch_samples) : 0;
   finished.eval = counters_.eval(input_.vocabulary > 0);
   finished.peak_memory_bytes = peak_memory_bytes();
+  finished.rebalances = rebalances_;
   if (finished.status == "stopped") PACELINE_TRY(save_last_checkpoint());
   Status saved = log_.send_all();
   if (saved.ok() && leads()) saved = save_safetensors(model_path(start_.run_dir), weights, input_);

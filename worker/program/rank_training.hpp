@@ -15,6 +15,7 @@
 #include "paceline/data/loader.hpp"
 #include "paceline/train/trainer.hpp"
 #include "rate.hpp"
+#include "rebalancing.hpp"
 #include "step_log.hpp"
 #include "time_series.hpp"
 
@@ -78,6 +79,7 @@ class RankTraining {
   [[nodiscard]] Result<std::vector<Pass>> load_passes(const StepRange& step, StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
+  [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
   [[nodiscard]] bool makes_checkpoints() const {
     return form_.term != 0 && job_.checkpoint.every_steps != no_checkpoints;
@@ -122,6 +124,8 @@ class RankTraining {
   FormMessage form_;                      // of the generation that this rank is in, or was last
   Communicator* communicator_ = nullptr;  // its; does not own
   std::optional<JobPlan> plan_;
+  Rebalancing rebalancing_;
+  std::int64_t rebalances_ = 0;
   std::unique_ptr<Communicator> alone_;  // of this rank, before it is in any generation
   std::optional<Trainer> trainer_;       // after the communicator
   bool complete_ = false;  // this rank holds the whole training state, or can read it from checkpoint_

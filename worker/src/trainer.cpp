@@ -1,6 +1,8 @@
 #include "paceline/train/trainer.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <unordered_set>
 
@@ -38,7 +40,8 @@ Result<std::vector<NamedTensor>> trainable_parameters(torch::nn::Module& module)
   return found;
 }
 
-/// The commit's payload; constant size. Reduced with min, so a maximum travels negated.
+/// The commit's payload, before the words that ranks say; constant size. Reduced with min, so a maximum
+/// travels negated.
 struct Vote {
   std::int64_t reduced = 1;
   std::int64_t plan_least = 0;
@@ -47,6 +50,19 @@ struct Vote {
   std::int64_t next_least = 0;
   std::int64_t next_greatest_negated = 0;
   std::int64_t can_save = 0;
+};
+constexpr std::size_t vote_numbers = sizeof(Vote) / sizeof(std::int64_t);
+
+/// What all ranks agreed on, and said.
+struct Agreement {
+  Vote vote;
+  std::vector<std::int64_t> words;
+};
+
+/// What a rank spent on its part of a step.
+struct Spent {
+  Duration computed{};
+  Duration waited{};  // for the sums, after its backward
 };
 
 }  // namespace
@@ -81,11 +97,11 @@ class Trainer::Impl {
   void begin(StepPart part) const {
     if (options_.on_part) options_.on_part(part);
   }
-  [[nodiscard]] Result<Duration> sum_up(const StepSpec& spec, std::span<const Pass> passes);
+  [[nodiscard]] Result<Spent> sum_up(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] torch::Tensor inputs_of(const Pass& pass) const;
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
-  [[nodiscard]] Result<Vote> commit(const StepSpec& spec);
+  [[nodiscard]] Result<Agreement> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
 
   Communicator* communicator_;  // does not own
@@ -215,26 +231,31 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
     return Error{ErrorCode::invalid_argument,
                  concat("step ", spec.step, ": a reproducible step must say how many passes it has")};
   held_.reset();
-  PACELINE_ASSIGN(const Duration waited, sum_up(spec, passes));
+  PACELINE_ASSIGN(const Spent spent, sum_up(spec, passes));
   held_ = spec;
   const Instant voting = steady_clock.now();
   begin(StepPart::commit);
-  PACELINE_ASSIGN(const Vote vote, commit(spec));
-  const Duration exposed = waited + (steady_clock.now() - voting);
+  PACELINE_ASSIGN(Agreement agreement, commit(spec));
+  const Vote& vote = agreement.vote;
+  const Duration exposed = spent.waited + (steady_clock.now() - voting);
   PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
   outcome.stop = vote.stop_negated != 0;
   // Ranks may have prepared different ones, when one was given up and another follows.
   outcome.next_generation = vote.next_least == -vote.next_greatest_negated ? vote.next_least : 0;
   outcome.all_can_save = vote.can_save != 0;
+  outcome.computed = spent.computed;
   outcome.exposed = exposed;
+  outcome.waited = spent.waited;
+  outcome.words = std::move(agreement.words);
   return outcome;
 }
 
-/// Until the sums over all ranks are good. Gives the time that was spent waiting for them.
-Result<Duration> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
-  Duration waited{};
+/// Until the sums over all ranks are good.
+Result<Spent> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
+  Spent spent;
   for (bool again = false;; again = true) {
     begin(StepPart::compute);
+    const Instant compute_began = steady_clock.now();
     gradients_->begin_step(spec, again);
     const Status computed = compute(spec, passes);
     if (!computed.ok()) {
@@ -246,9 +267,10 @@ Result<Duration> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pas
     const Instant backward_ended = steady_clock.now();
     begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
-    waited += steady_clock.now() - backward_ended;
+    spent.computed += backward_ended - compute_began;
+    spent.waited += steady_clock.now() - backward_ended;
     PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle());
-    if (verdict == GradientSums::Verdict::good) return waited;
+    if (verdict == GradientSums::Verdict::good) return spent;
   }
 }
 
@@ -294,19 +316,25 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
 }
 
 /// What all ranks agreed on: they hold the step's gradients, and cut it alike.
-Result<Vote> Trainer::Impl::commit(const StepSpec& spec) {
+Result<Agreement> Trainer::Impl::commit(const StepSpec& spec) {
   const auto plan = static_cast<std::int64_t>(spec.plan_hash >> 1);  // positive, so that it can be negated
-  Vote vote{
+  Agreement agreement;
+  Vote& vote = agreement.vote;
+  vote = {
       1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation, -spec.next_generation, spec.can_save ? 1 : 0};
-  PACELINE_TRY(
-      communicator_->all_reduce(&vote, sizeof vote / sizeof(std::int64_t), DataType::i64, ReduceOp::min));
+  std::vector<std::int64_t> ballot(vote_numbers + spec.words.size());
+  std::memcpy(ballot.data(), &vote, sizeof vote);
+  std::ranges::copy(spec.words, ballot.begin() + vote_numbers);
+  PACELINE_TRY(communicator_->all_reduce(ballot.data(), ballot.size(), DataType::i64, ReduceOp::min));
+  std::memcpy(static_cast<void*>(&vote), ballot.data(), sizeof vote);
   if (vote.plan_least != -vote.plan_greatest_negated)
     return Error{ErrorCode::mismatch,
                  concat("step ", spec.step,
                         ": the ranks do not cut the step in the same way: they must have the "
                         "same job file, dataset and shares")};
   PACELINE_ASSERT(vote.reduced == 1, "no rank votes before its buckets are reduced");
-  return vote;
+  agreement.words.assign(ballot.begin() + vote_numbers, ballot.end());
+  return agreement;
 }
 
 Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {

@@ -529,6 +529,8 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const
   } else if (const auto* progress = std::get_if<ProgressMessage>(&message)) {
     outcome_.progress = *progress;
     show(said.message());
+  } else if (const auto* shares = std::get_if<SharesMessage>(&message)) {
+    note_shares(*shares);
   } else if (const auto* eval = std::get_if<EvalMessage>(&message)) {
     const bool known = outcome_.eval && outcome_.eval->epoch >= eval->epoch;
     if (record_)
@@ -548,6 +550,21 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const
     roster_.is_going(id);
     feed(WorkerFailed{id, failed->message});
   }
+}
+
+/// The ranks have agreed on it among themselves.
+void CoordinatorProcess::note_shares(const SharesMessage& message) {
+  if (record_)
+    write_down(record_->add(
+        JournalShares{message.step, message.generation, message.shares, message.gain, message.reason}));
+  std::string text = concat("from step ", message.step, " the ranks get ");
+  constexpr std::size_t most_named = 16;
+  for (std::size_t i = 0; i < std::min(most_named, message.shares.size()); ++i)
+    text += concat(i == 0 ? "" : ", ", message.shares[i]);
+  if (message.shares.size() > most_named) text += ", ...";
+  text += concat(" grains: ", message.reason);
+  log(LogLevel::info, text);
+  notice(false, text);
 }
 
 /// The lowest rank's figures are those of the job.

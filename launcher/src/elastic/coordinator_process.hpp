@@ -78,6 +78,7 @@ class CoordinatorProcess {
   void hear_heartbeats(const std::string& agent, const control::Heartbeat& message);
   void gone(const std::string& agent, const control::WorkerGone& message);
   void handle(WorkerId id, const WorkerMessage& message, const control::WorkerSaid& said);
+  void note_shares(const SharesMessage& message);
   void note_finished(WorkerId id, const FinishedMessage& finished);
   void end_with(WorkerId id, const std::string& why);
   void acknowledge_steps();

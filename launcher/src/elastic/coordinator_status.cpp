@@ -72,13 +72,17 @@ control::Answer CoordinatorProcess::resize(std::int64_t ranks) {
     return refusal(concat("the job can have ", facts_.min_ranks, " to ", ranks_text(facts_.max_ranks),
                           " (ranks.min and ranks.max of its job file), not ", ranks));
   if (const Status fits = check_ranks(job_, ranks); !fits.ok()) return refusal(fits.error().message);
-  if (ranks > roster_.room())
+  const bool is_short = ranks > roster_.room();
+  if (is_short && job_.ranks.grow.empty())
     return refusal(concat("the job's agents have places for ", ranks_text(roster_.room()), ", not for ",
                           ranks, ": let another node join first"));
   const std::int64_t before = coordinator_->wish();
   facts_.ranks = ranks;
   if (const Status kept = write_launch_facts(options_.run_dir, facts_); !kept.ok()) return failure(kept);
   feed(ResizeWanted{ranks});
+  if (is_short)
+    return done(concat("from ", before, " to ", ranks_text(ranks), ": there are places for ", roster_.room(),
+                       ", and Slurm is asked for more nodes where it has started this job"));
   return done(ranks == before ? concat("the job is to have ", ranks_text(ranks), " already")
                               : concat("from ", before, " to ", ranks_text(ranks),
                                        ": the switch comes at a commit, once all are connected"));
@@ -110,6 +114,12 @@ std::string CoordinatorProcess::status_json() {
         generation != nullptr &&
         std::ranges::find(generation->members, id, &GenerationMember::worker) != generation->members.end();
     const std::int64_t rank = rank_of(id);
+    // As it says itself, once it has trained.
+    const bool trained = member && worker.heartbeat && worker.heartbeat->share > 0;
+    const Json share = trained                 ? Json(worker.heartbeat->share)
+                       : member && shares.ok() ? Json((*shares)[static_cast<std::size_t>(rank)])
+                                               : Json(0);
+    const Json step_ms = trained ? Json(worker.heartbeat->step_ms) : Json(nullptr);
     Json one = {{"rank", member ? Json(rank) : Json(nullptr)},
                 {"worker", id},
                 {"node", roster_.node_of(id)},
@@ -118,8 +128,8 @@ std::string CoordinatorProcess::status_json() {
                 {"state", coordinator_ ? coordinator_->describe(id) : "starting"},
                 {"step", member && worker.heartbeat ? Json(worker.heartbeat->step) : Json(nullptr)},
                 {"doing", worker.heartbeat ? Json(worker.heartbeat->phase) : Json(nullptr)},
-                {"share", member && shares.ok() ? Json((*shares)[static_cast<std::size_t>(rank)]) : Json(0)},
-                {"step_ms", nullptr}};
+                {"share", share},
+                {"step_ms", step_ms}};
     ranks.push_back(std::move(one));
   }
   const auto place = [](const Json& one) {
@@ -141,6 +151,7 @@ std::string CoordinatorProcess::status_json() {
                      {"steps", plan_.steps()},
                      {"generation", generation == nullptr ? 0 : generation->generation},
                      {"wish", coordinator_ ? coordinator_->wish() : facts_.ranks},
+                     {"room", roster_.room()},
                      {"repairs", coordinator_ ? coordinator_->repairs() : 0},
                      {"resizes", coordinator_ ? coordinator_->resizes() : 0},
                      {"coordinator",

@@ -47,6 +47,7 @@ ElasticAgent::ElasticAgent(const LaunchRequest& request, const Team& team, const
       display_(display),
       hooks_(std::move(hooks)),
       link_(request.run_dir, name, request.first_term, [this] { return introduce(); }),
+      merged_log_(request.run_dir, name.index),
       may_leave_(name.joined) {
 }
 
@@ -295,6 +296,8 @@ Result<ElasticAgent::Worker> ElasticAgent::start_worker(std::int64_t id, std::si
   spec.cpus = place.cpus;
   spec.program = request_.worker_program;
   spec.log_path = worker_log_path(request_.run_dir, id);
+  merged_log_.begin();
+  spec.merged_log = &merged_log_;
   // All share it: whoever is rank 0 accepts the others there.
   spec.listener_fd = team_.listener->fd.get();
   PACELINE_ASSIGN(WorkerProcess process, WorkerProcess::start(spec, signals_.mask_before()));
@@ -312,7 +315,10 @@ void ElasticAgent::tell(const control::TellWorker& order) {
     // A successor may say again what its predecessor had said.
     if (form->generation <= worker.told_generation) return;
     worker.told_generation = worker.told_since = form->generation;
-    if (form->rank >= 0) worker.rank = form->rank;
+    if (form->rank >= 0) {
+      worker.rank = form->rank;
+      worker.process.set_rank(form->rank);
+    }
   }
   worker.told_stop = worker.told_stop || std::holds_alternative<StopMessage>(*message);
   worker.dismissed = worker.dismissed || std::holds_alternative<DismissMessage>(*message);
@@ -423,6 +429,7 @@ void ElasticAgent::handle(std::int64_t id, const WorkerMessage& message) {
   } else if (std::holds_alternative<ProgressMessage>(message)) {
     return link_.mention(report);
   } else if (!std::holds_alternative<UnpreparedMessage>(message) &&
+             !std::holds_alternative<SharesMessage>(message) &&
              !std::holds_alternative<CheckpointMessage>(message)) {
     return distrust(id, "does not speak as a worker should: it sent what only an agent sends");
   }

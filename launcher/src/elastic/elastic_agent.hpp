@@ -81,6 +81,7 @@ class ElasticAgent {
   AgentHooks hooks_;
   SteadyClock clock_;
   CoordinatorLink link_;
+  MergedLog merged_log_;
   bool may_leave_;  // told to stop, it goes, and the job goes on
   std::map<std::int64_t, Worker> workers_;
   std::vector<control::WorkerReport> finished_;  // of workers that are gone: another coordinator must know

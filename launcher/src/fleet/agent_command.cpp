@@ -17,6 +17,7 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/control/credentials.hpp"
+#include "resources/node_resources.hpp"
 #include "run_directory.hpp"
 #include "spawn.hpp"
 
@@ -31,20 +32,36 @@ constexpr Duration orphan_limit = std::chrono::seconds(3);
 constexpr Duration silence_limit = std::chrono::minutes(2);
 // That the coordinator learns first that the launcher is gone, if it is.
 constexpr Duration others_notice = std::chrono::milliseconds(300);
+constexpr Duration piece_interval = std::chrono::milliseconds(20);
 constexpr std::size_t longest_order = std::size_t{64} << 20;
 
-Result<NodeReport> report_on(const Place& place, const std::vector<std::string>& must_see) {
+Result<NodeReport> report_on(const Place& place, const AgentCommand& command) {
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
   NodeReport report;
   report.version = PACELINE_VERSION;
   report.node = place.node;
   PACELINE_ASSIGN(report.address, outside_address(environment("PACELINE_INTERFACE")));
   report.cores = usable_cores(place, node);
+  report.tasks = place.size;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   report.time = std::chrono::duration<double>(now).count();
-  for (const std::string& path : must_see)
+  for (const std::string& path : command.must_see)
     if (::access(path.c_str(), F_OK) != 0) report.unseen.push_back(path);
+  if (!command.with_resources) return report;
+  PACELINE_ASSIGN(OwnResources own, take_resources(place));
+  report.resources = std::move(own.node);
+  report.complaint = std::move(own.complaint);
   return report;
+}
+
+Status send_report(const NodeReport& report) {
+  const std::vector<std::string> pieces = in_pieces(to_json(report));
+  for (const std::string& piece : pieces) {
+    PACELINE_TRY(write_all(STDOUT_FILENO, piece + "\n", "the launcher"));
+    // Or mpirun would read several at once, and cut them where its buffer ends.
+    if (pieces.size() > 1) std::this_thread::sleep_for(piece_interval);
+  }
+  return {};
 }
 
 /// Nothing: the launcher has gone.
@@ -108,8 +125,8 @@ Result<Outcome> take_part(const FleetOrder& order, const AgentOrder& own, const 
 Result<int> serve(const AgentCommand& command) {
   PACELINE_ASSIGN(const Place place, settle());
   PACELINE_ASSIGN(const auto signals, StopSignals::catch_all());
-  PACELINE_ASSIGN(const NodeReport report, report_on(place, command.must_see));
-  PACELINE_TRY(write_all(STDOUT_FILENO, to_json(report) + "\n", "the launcher"));
+  PACELINE_ASSIGN(const NodeReport report, report_on(place, command));
+  PACELINE_TRY(send_report(report));
   PACELINE_ASSIGN(const std::optional<std::string> line, read_line());
   if (!line) return exit_done;
   PACELINE_ASSIGN(const FleetOrder order, parse_fleet_order(*line));

@@ -186,4 +186,25 @@ void Connection::signal(int number) const {
   if (pid_ > 0) ::kill(-pid_, number);  // and what it has started here
 }
 
+std::string Connection::words() const {
+  // Where nobody binds processes, so that there is nothing to switch off.
+  constexpr std::string_view no_binding = "srun: cluster configuration lacks support for cpu binding";
+  std::string text;
+  for (const std::string& line : last_words())
+    if (line != no_binding) text += concat(text.empty() ? "" : "; ", line);
+  return text;
+}
+
+void read_all(std::vector<Connection>& connections, int limit_ms, const HearLine& said,
+              const HearLine& complained) {
+  std::vector<pollfd> entries;
+  for (const Connection& connection : connections)
+    for (const int fd : {connection.output_fd(), connection.error_fd()})
+      if (fd >= 0) entries.push_back({fd, POLLIN, 0});
+  ::poll(entries.data(), entries.size(), limit_ms);
+  for (Connection& connection : connections)
+    connection.read([&](const std::string& line) { said(connection, line); },
+                    [&](const std::string& line) { complained(connection, line); });
+}
+
 }  // namespace paceline

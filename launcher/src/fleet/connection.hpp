@@ -42,6 +42,8 @@ class Connection {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   /// The last lines of its standard error.
   [[nodiscard]] std::deque<std::string> last_words() const { return words_.lines(); }
+  /// The same in one line, without what srun always says.
+  [[nodiscard]] std::string words() const;
 
  private:
   struct Lines {
@@ -57,5 +59,10 @@ class Connection {
   Lines out_lines_, error_lines_;
   LastLines words_;
 };
+
+/// Waits at most `limit_ms` for something to come, and hands on all that has.
+using HearLine = std::function<void(const Connection& connection, const std::string& line)>;
+void read_all(std::vector<Connection>& connections, int limit_ms, const HearLine& said,
+              const HearLine& complained);
 
 }  // namespace paceline

@@ -10,18 +10,22 @@
 #include "agent.hpp"
 #include "fleet/connection.hpp"
 #include "fleet/messages.hpp"
+#include "fleet/starting.hpp"
 #include "where/allocation.hpp"
 
 namespace paceline {
 
-/// The agents on the nodes of an allocation, seen from the launcher that starts them: one `srun` for all
-/// nodes, or one `ssh` for each. Each agent reports what its node has, is then told what to be, and finds the
-/// coordinator by itself; from then on the connection only tells it that the launcher lives. One thread.
+/// The agents on the nodes of an allocation, seen from the launcher that starts them: one `srun` or `mpirun`
+/// for all nodes, or one `ssh` for each. Each agent reports what its node has, is then told what to be, and
+/// finds the coordinator by itself; from then on the connection only tells it that the launcher lives. One
+/// thread.
 class Fleet {
  public:
-  /// Starts the agents. `must_see`: absolute paths that every node needs.
+  /// Starts the agents. `must_see`: absolute paths that every node needs. `with_resources`: the reports have
+  /// all of what the nodes have; drivers can take a second to say it.
   [[nodiscard]] static Result<std::unique_ptr<Fleet>> start(const Allocation& allocation,
-                                                            const std::vector<std::string>& must_see);
+                                                            const std::vector<std::string>& must_see,
+                                                            bool with_resources = false);
   ~Fleet();
   Fleet(const Fleet&) = delete;
   Fleet& operator=(const Fleet&) = delete;
@@ -46,11 +50,13 @@ class Fleet {
   void note(const std::string& connection, const std::string& line);
   [[nodiscard]] Error describe_loss(Connection& connection) const;
   [[nodiscard]] std::string missing() const;
+  [[nodiscard]] bool are_all_there() const;
   [[nodiscard]] std::string said_last() const;
 
   Allocation allocation_;
   std::vector<Connection> connections_;
   std::map<std::string, NodeReport> reports_;  // by connection and label
+  std::map<std::string, Pieces> pieces_;       // the same
   std::optional<Error> nonsense_;              // a report that is none
   UniqueFd log_;
   SteadyClock clock_;
@@ -58,14 +64,5 @@ class Fleet {
   std::vector<std::string> complaints_;
   std::set<std::string> told_;  // connections whose end is among them
 };
-
-/// The command that starts agents on all nodes of a Slurm job, or on one host by ssh. `environment`: what
-/// ssh's other side is to have, as NAME=VALUE.
-[[nodiscard]] std::vector<std::string> srun_command(std::int64_t nodes,
-                                                    const std::vector<std::string>& agent_command);
-[[nodiscard]] std::vector<std::string> ssh_command(const std::string& ssh, const std::string& host,
-                                                   const std::string& folder,
-                                                   const std::vector<std::string>& environment,
-                                                   const std::vector<std::string>& agent_command);
 
 }  // namespace paceline

@@ -2,10 +2,10 @@
 
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
-#include <type_traits>
 
+#include "json_messages.hpp"
 #include "paceline/base/text.hpp"
+#include "resources/inventory_file.hpp"
 
 namespace paceline {
 namespace {
@@ -13,13 +13,13 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::string_view report_begin = R"({"paceline_node":)";
+constexpr std::string_view more_follows = "paceline-more:";
+constexpr std::string_view is_last = "paceline-last:";
+constexpr std::size_t longest_piece = 900;
+constexpr std::size_t longest_line = std::size_t{16} << 20;
 // TLS takes credentials for valid from a minute before they were made; and logs of nodes are read together.
 constexpr double most_seconds_apart = 30;
 constexpr std::int64_t most = std::int64_t{1} << 40;
-
-std::string dumped(const Json& json) {
-  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
-}
 
 std::int64_t number_in(const Json& json, const char* key) {
   const Json& value = json.at(key);
@@ -29,21 +29,14 @@ std::int64_t number_in(const Json& json, const char* key) {
   return number;
 }
 
-template <class Read>
-auto parsed(const std::string& text, const char* what, const Read& read)
-    -> Result<std::invoke_result_t<Read, const Json&>> {
-  try {
-    return read(Json::parse(text));
-  } catch (const std::exception& problem) {
-    return Error{ErrorCode::corrupt, concat("this is no ", what, ": ", problem.what())};
-  }
-}
-
 }  // namespace
 
 std::string to_json(const NodeReport& report) {
-  Json body = {{"version", report.version}, {"node", report.node}, {"address", report.address},
-               {"cores", report.cores},     {"time", report.time}, {"unseen", report.unseen}};
+  Json body = {{"version", report.version}, {"node", report.node},   {"address", report.address},
+               {"cores", report.cores},     {"tasks", report.tasks}, {"time", report.time},
+               {"unseen", report.unseen}};
+  if (report.resources) body["resources"] = to_inventory_json(*report.resources);
+  if (!report.complaint.empty()) body["complaint"] = report.complaint;
   return dumped({{"paceline_node", std::move(body)}});
 }
 
@@ -60,11 +53,20 @@ Result<NodeReport> parse_node_report(const std::string& text) {
     NodeReport report;
     report.version = body.at("version").get<std::string>();
     report.node = body.at("node").get<std::string>();
+    if (report.node.empty()) throw std::invalid_argument("the node has no name");
+    // Of another version nothing else may be as it is here.
+    if (report.version != PACELINE_VERSION) return report;
     report.address = body.at("address").get<std::string>();
     report.cores = number_in(body, "cores");
+    report.tasks = number_in(body, "tasks");
     report.time = body.at("time").get<double>();
     report.unseen = body.at("unseen").get<std::vector<std::string>>();
-    if (report.node.empty()) throw std::invalid_argument("the node has no name");
+    report.complaint = body.value("complaint", "");
+    if (body.contains("resources")) {
+      Result<NodeResources> resources = parse_inventory_node(body.at("resources"));
+      if (!resources.ok()) throw std::invalid_argument(resources.error().message);
+      report.resources = *std::move(resources);
+    }
     return report;
   });
 }
@@ -78,6 +80,24 @@ Result<FleetOrder> parse_fleet_order(const std::string& text) {
           {agent.at("node").get<std::string>(), number_in(agent, "index"), number_in(agent, "places")});
     return order;
   });
+}
+
+std::vector<std::string> in_pieces(const std::string& line) {
+  if (line.size() <= longest_piece) return {line};
+  std::vector<std::string> pieces;
+  for (std::size_t begin = 0; begin < line.size(); begin += longest_piece)
+    pieces.push_back(concat(begin + longest_piece < line.size() ? more_follows : is_last,
+                            line.substr(begin, longest_piece)));
+  return pieces;
+}
+
+std::optional<std::string> Pieces::add(const std::string& line) {
+  if (line.starts_with(more_follows)) {
+    if (begun_.size() < longest_line) begun_ += line.substr(more_follows.size());
+    return std::nullopt;
+  }
+  if (!line.starts_with(is_last)) return line;
+  return std::exchange(begun_, {}) + line.substr(is_last.size());
 }
 
 bool is_node_report(const std::string& line) {

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "paceline/base/result.hpp"
+#include "paceline/sched/placement.hpp"
 
 namespace paceline {
 
@@ -14,8 +16,11 @@ struct NodeReport {
   std::string node;     ///< its name
   std::string address;  ///< at which the other nodes reach it
   std::int64_t cores = 0;
-  double time = 0;                  ///< its clock, in seconds since 1970
-  std::vector<std::string> unseen;  ///< of the paths that it was asked for, those that are not there
+  std::int64_t tasks = 1;                  ///< that were started together with it, itself included
+  double time = 0;                         ///< its clock, in seconds since 1970
+  std::vector<std::string> unseen;         ///< of the paths that it was asked for, those that are not there
+  std::optional<NodeResources> resources;  ///< where they were asked for
+  std::string complaint;                   ///< of who looked for them; empty: none
   friend bool operator==(const NodeReport&, const NodeReport&) = default;
 };
 
@@ -40,6 +45,19 @@ struct FleetOrder {
 /// Any bytes. corrupt.
 [[nodiscard]] Result<NodeReport> parse_node_report(const std::string& text);
 [[nodiscard]] Result<FleetOrder> parse_fleet_order(const std::string& text);
+
+/// A line of ASCII in lines that are handed on whole: slurmstepd sends no more than 1,024 bytes of a line at
+/// once, and mpirun 4,096. One that is short enough stays as it is.
+[[nodiscard]] std::vector<std::string> in_pieces(const std::string& line);
+/// The other end, for one sender.
+class Pieces {
+ public:
+  /// A whole line, or nothing yet. Of more than 16 MiB nothing is kept.
+  [[nodiscard]] std::optional<std::string> add(const std::string& line);
+
+ private:
+  std::string begun_;
+};
 
 /// Whether a line is meant to be a report, and not something that a login shell prints.
 [[nodiscard]] bool is_node_report(const std::string& line);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "job_size.hpp"
@@ -67,6 +68,22 @@ std::string describe(const Allocation& allocation, std::int64_t ranks,
   return text + concat(shares.size() == 1 ? " node" : " nodes", ", started by ", allocation.by);
 }
 
+/// Ranks that the job would like to have, and has no places for. Nothing: nobody could say.
+std::optional<std::int64_t> shortage_of(const std::string& run_dir) {
+  const auto coordinator = control::newest_coordinator(run_dir);
+  if (!coordinator.ok() || !*coordinator) return std::nullopt;
+  const Result<control::Credentials> credentials = control::read_credentials(run_dir);
+  if (!credentials.ok()) return std::nullopt;
+  control::Request request;
+  request.mutable_status();
+  const Result<control::Answer> answer =
+      control::ask(**coordinator, *credentials, request, std::chrono::milliseconds(500));
+  if (!answer.ok()) return std::nullopt;
+  const auto status = nlohmann::json::parse(answer->text(), nullptr, false);
+  if (!status.is_object() || status.value("state", "") == "gathering") return std::nullopt;
+  return status.value("wish", std::int64_t{0}) - status.value("room", std::int64_t{0});
+}
+
 Status ask_to_leave(const std::string& node, const std::string& run_dir) {
   PACELINE_ASSIGN(const auto coordinator, control::newest_coordinator(run_dir));
   if (!coordinator) return Error{ErrorCode::not_found, "there is no coordinator"};
@@ -90,6 +107,9 @@ Status look_after(Nodes& nodes, const std::string& run_dir, Display& display) {
       display.warning(concat("Slurm drains node ", node, ": the job leaves it"));
     }
   }
+  if (nodes.growth)
+    for (const std::string& news : nodes.growth->attend([&run_dir] { return shortage_of(run_dir); }))
+      display.warning(news);
   Status status = nodes.fleet->attend();
   for (const std::string& complaint : nodes.fleet->take_complaints()) display.warning(complaint);
   return status;
@@ -113,6 +133,8 @@ Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
     std::vector<std::string> names;
     for (const NodeReport& report : reports) names.push_back(report.node);
     nodes.slurm = std::make_unique<SlurmWatch>(std::move(names));
+    if (!job.ranks.grow.empty())
+      nodes.growth = std::make_unique<SlurmGrowth>(job.ranks.grow, *std::ranges::min_element(cores));
   }
   nodes.text = describe(allocation, nodes.ranks, shares);
   // PACELINE_INTERFACE is the nodes'; the machine of the launcher may be another kind.

@@ -6,6 +6,7 @@
 
 #include "display.hpp"
 #include "fleet/fleet.hpp"
+#include "fleet/slurm_growth.hpp"
 #include "fleet/slurm_watch.hpp"
 #include "launch.hpp"
 #include "where/allocation.hpp"
@@ -15,14 +16,15 @@ namespace paceline {
 /// The nodes of an allocation, each with an agent that waits for its order.
 struct Nodes {
   std::unique_ptr<Fleet> fleet;
-  std::vector<AgentOrder> agents;     ///< what they are to be
-  std::int64_t ranks = 1;             ///< of the job
-  std::string text;                   ///< for people: "4 ranks on 2 of 4 nodes, started by srun"
-  std::unique_ptr<SlurmWatch> slurm;  ///< where the nodes are Slurm's
+  std::vector<AgentOrder> agents;       ///< what they are to be
+  std::int64_t ranks = 1;               ///< of the job
+  std::string text;                     ///< for people: "4 ranks on 2 of 4 nodes, started by srun"
+  std::unique_ptr<SlurmWatch> slurm;    ///< where the nodes are Slurm's
+  std::unique_ptr<SlurmGrowth> growth;  ///< where the job may ask Slurm for more of them
 };
 
-/// Call often while the job trains: keeps the connections going, and lets the job leave the nodes that Slurm
-/// drains. An error once nobody is connected any more.
+/// Call often while the job trains: keeps the connections going, lets the job leave the nodes that Slurm
+/// drains, and asks Slurm for more where the job lacks some. An error once nobody is connected any more.
 [[nodiscard]] Status look_after(Nodes& nodes, const std::string& run_dir, Display& display);
 
 /// What all nodes must see besides the dataset.

@@ -9,6 +9,9 @@ namespace paceline {
 
 /// Each adapter says where this process is, or nothing where it was not started by that launcher.
 [[nodiscard]] Result<std::optional<Place>> openmpi_place(const Environment& environment);
+/// A variable with the launch's id, for processes that this one starts: mpiexec tells it only once.
+inline constexpr const char* known_launch_id = "PACELINE_LAUNCH_ID";
+[[nodiscard]] Result<std::optional<Place>> hydra_place(const Environment& environment);
 [[nodiscard]] Result<std::optional<Place>> slurm_place(const Environment& environment);
 /// Always there: nobody but a person or a script started this process.
 [[nodiscard]] Place shell_place(const Environment& environment);

@@ -92,13 +92,29 @@ Result<std::vector<Host>> parse_host_list(const std::string& text) {
   return hosts;
 }
 
-Result<std::optional<Allocation>> find_allocation(const Environment& environment, const std::string& hosts) {
-  if (hosts.empty()) return slurm_allocation(environment);
+Result<std::optional<Allocation>> find_allocation(const Environment& environment, const std::string& hosts,
+                                                  const std::string& starter) {
+  const auto refuse = [](const char* why) { return Error{ErrorCode::invalid_argument, why}; };
+  if (hosts.empty() && (starter.empty() || starter == "srun")) {
+    PACELINE_ASSIGN(std::optional<Allocation> allocation, slurm_allocation(environment));
+    if (!allocation && !starter.empty())
+      return refuse(
+          "--starter srun: this is no job of Slurm (SLURM_JOB_ID is not set): use salloc or sbatch");
+    return {std::move(allocation)};
+  }
+  if (starter == "srun") return refuse("--starter srun knows the nodes of its job: leave --hosts out");
+  if (starter == "ssh" && hosts.empty()) return refuse("--starter ssh: say to which machines, with --hosts");
   Allocation allocation;
-  allocation.by = "ssh";
-  allocation.why = "--hosts is given";
-  PACELINE_ASSIGN(allocation.hosts, read_hosts(hosts));
+  allocation.by = starter.empty() ? "ssh" : starter;
+  allocation.why = starter.empty() ? "--hosts is given" : concat("--starter is ", starter);
+  if (!hosts.empty()) {
+    PACELINE_ASSIGN(allocation.hosts, read_hosts(hosts));
+  }
   allocation.nodes = std::ssize(allocation.hosts);
+  const auto has_slots = [](const Host& host) { return host.slots > 0; };
+  if (starter == "mpirun" && std::ranges::any_of(allocation.hosts, has_slots))
+    return refuse(
+        "--starter mpirun: mpirun numbers the hosts in an order of its own, so give them without slots");
   return {std::move(allocation)};
 }
 

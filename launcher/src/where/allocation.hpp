@@ -18,17 +18,24 @@ struct Host {
 
 /// Nodes that somebody has given to this job, and on which its agents are still to be started.
 struct Allocation {
-  std::string by;           ///< "srun", "ssh": the program that starts something there
-  std::string why;          ///< what gave it away, for messages
-  std::vector<Host> hosts;  ///< for ssh; srun knows them
-  std::int64_t nodes = 0;
+  std::string by;                     ///< "srun", "ssh", "mpirun": the program that starts something there
+  std::string why;                    ///< what gave it away, for messages
+  std::vector<Host> hosts;            ///< for ssh; the others may know them
+  std::int64_t nodes = 0;             ///< 0: only who starts them knows
   std::optional<std::int64_t> ranks;  ///< so many were asked for, on all of the nodes
+
+  /// One program starts something on all nodes; or there is one program for each.
+  [[nodiscard]] bool in_one_piece() const { return by != "ssh"; }
 };
 
 /// Of a process that no launcher has started as one of several: `hosts` (--hosts: a file, or names with
-/// commas), or the Slurm job whose script or shell this is. Nothing: there is only this machine.
+/// commas), or the Slurm job whose script or shell this is. Nothing: there is only this machine. `starter`:
+/// of
+/// --starter, ssh, srun or mpirun, which knows the nodes of other schedulers' jobs; empty: what fits.
+/// invalid_argument.
 [[nodiscard]] Result<std::optional<Allocation>> find_allocation(const Environment& environment,
-                                                                const std::string& hosts);
+                                                                const std::string& hosts,
+                                                                const std::string& starter = "");
 
 /// Lines `NAME [slots=N]`; `#` begins a comment. `source` is for messages. invalid_argument.
 [[nodiscard]] Result<std::vector<Host>> parse_host_file(const std::string& text, const std::string& source);

@@ -34,7 +34,7 @@ std::string node_name(const Environment& environment, const char* launchers_name
 }
 
 Result<Place> find_place(const Environment& environment) {
-  for (const auto adapter : {openmpi_place, slurm_place}) {
+  for (const auto adapter : {openmpi_place, hydra_place, slurm_place}) {
     PACELINE_ASSIGN(std::optional<Place> place, adapter(environment));
     if (place) return *std::move(place);
   }

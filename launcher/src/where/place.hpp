@@ -15,8 +15,9 @@ using Environment = std::function<std::optional<std::string>(const char* name)>;
 
 /// Who started this process, and as which of how many.
 struct Place {
-  std::string launcher;  ///< "mpirun", "srun"; empty in a plain shell, where one agent starts all ranks
-  std::string why;       ///< what gave it away, for error messages
+  std::string
+      launcher;     ///< "mpirun", "mpiexec", "srun"; empty in a plain shell, where one agent starts all ranks
+  std::string why;  ///< what gave it away, for error messages
   std::int64_t rank = 0;
   std::int64_t size = 1;
   std::int64_t local_rank = 0;
@@ -30,8 +31,9 @@ struct Place {
   [[nodiscard]] bool in_shell() const noexcept { return launcher.empty(); }
 };
 
-/// Asks each adapter in turn: mpirun first, because inside a Slurm job its processes see the variables of
-/// the step that started its daemons. An error where the variables contradict themselves.
+/// Asks each adapter in turn: MPI's launchers first, because inside a Slurm job their processes see the
+/// variables of the step that started their daemons. An error where the variables contradict themselves. To
+/// be called once: a process manager may have been asked.
 [[nodiscard]] Result<Place> find_place(const Environment& environment);
 
 /// The name of each of `ranks` ranks' node, as far as this process can know: in a plain shell PACELINE_NODE

@@ -88,6 +88,8 @@ struct BatchSpec {
 struct RanksSpec {
   std::int64_t min = 1;
   std::int64_t max = 4096;
+  /// Options of sbatch with which the job may ask Slurm for more nodes by itself; empty: it does not.
+  std::string grow;
 };
 
 /// When the training state is saved, so that a run can be resumed from it.
@@ -115,6 +117,7 @@ struct Job {
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;
+  bool rebalance = false;  ///< ranks that are slower get fewer samples
   /// The same weights, bit for bit, on any number of ranks. A grain is then one pass, of 32 samples where
   /// none is given, and a rank has one thread where none are given.
   bool reproducible = false;

@@ -79,6 +79,15 @@ struct JournalGeneration {
   std::string reason;  ///< for people
 };
 
+/// The ranks got other shares.
+struct JournalShares {
+  std::int64_t step = 0;             ///< the first with them, from 1
+  std::int64_t generation = 0;       ///< of the ranks
+  std::vector<std::int64_t> shares;  ///< grains of each
+  double gain = 0;                   ///< that was expected: what a step gets shorter, as a part of it
+  std::string reason;                ///< for people
+};
+
 /// From this one on the run can be resumed.
 struct JournalCheckpoint {
   std::int64_t step = 0;
@@ -152,6 +161,7 @@ class JournalWriter {
   [[nodiscard]] Status add(const JournalEpoch& epoch);
   [[nodiscard]] Status add(const JournalEvaluation& evaluation);
   [[nodiscard]] Status add(const JournalGeneration& generation);
+  [[nodiscard]] Status add(const JournalShares& shares);
   [[nodiscard]] Status add(const JournalCheckpoint& checkpoint);
   [[nodiscard]] Status add(const JournalEnd& end);
   [[nodiscard]] Status flush();
@@ -173,6 +183,7 @@ class JournalWriter {
 [[nodiscard]] std::string journal_line(const JournalEpoch& epoch);
 [[nodiscard]] std::string journal_line(const JournalEvaluation& evaluation);
 [[nodiscard]] std::string journal_line(const JournalGeneration& generation);
+[[nodiscard]] std::string journal_line(const JournalShares& shares);
 [[nodiscard]] std::string journal_line(const JournalCheckpoint& checkpoint);
 [[nodiscard]] std::string journal_line(const JournalEnd& end);
 

@@ -16,7 +16,7 @@ namespace paceline {
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 4;
+inline constexpr int worker_protocol_version = 5;
 inline constexpr int worker_channel_fd = 3;
 inline constexpr int worker_listener_fd = 4;  ///< a listening socket, where StartMessage says so
 
@@ -96,7 +96,9 @@ struct HeartbeatMessage {
   /// What the training thread does: loading, idle (no generation), connect, transfer (the state), data (waits
   /// for its samples), compute, reduce, commit (both wait for others), evaluate, save.
   std::string phase = "loading";
-  double seconds = 0;  ///< since when
+  double seconds = 0;      ///< since when
+  std::int64_t share = 0;  ///< grains of a whole step that are this rank's; 0: it has not trained yet
+  double step_ms = 0;      ///< what its own part of the last step took: data and passes; 0: there was none
 };
 
 /// It is a member of this generation now, and holds the whole training state.
@@ -156,6 +158,15 @@ struct ProgressMessage {
   double seconds_left = 0;
 };
 
+/// Rank 0: from some step on the ranks have other shares.
+struct SharesMessage {
+  std::int64_t generation = 0;
+  std::int64_t step = 0;               ///< the first with these shares, from 1
+  std::vector<std::int64_t> shares{};  ///< grains of each rank, at least 1
+  double gain = 0;                     ///< what a step is to get shorter, as a part of it
+  std::string reason{};                ///< for people
+};
+
 /// Rank 0, after each evaluation, and as the answer to the action "eval".
 struct EvalMessage {
   std::int64_t epoch = 0;  ///< from 1: epochs trained
@@ -193,6 +204,7 @@ struct FinishedMessage {
   std::optional<EvalMessage> eval;  ///< the last one
   std::string weights_sha256;
   std::int64_t peak_memory_bytes = 0;  ///< resident, of this rank's process
+  std::int64_t rebalances = 0;         ///< changes of shares, while it was a rank
 };
 
 /// The last message of a worker that could not.
@@ -202,11 +214,11 @@ struct FailedMessage {
   std::int64_t lost_rank = -1;  ///< the rank to blame, if it is another
 };
 
-using WorkerMessage = std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage,
-                                   DismissMessage, AckMessage, HelloMessage, ReadyMessage, HeartbeatMessage,
-                                   EnteredMessage, UnpreparedMessage, LeftMessage, StepsMessage,
-                                   ProgressMessage, EvalMessage, CheckpointMessage, FinishedMessage,
-                                   FailedMessage>;
+using WorkerMessage =
+    std::variant<StartMessage, FormMessage, AbandonMessage, LeaveMessage, StopMessage, DismissMessage,
+                 AckMessage, HelloMessage, ReadyMessage, HeartbeatMessage, EnteredMessage, UnpreparedMessage,
+                 LeftMessage, StepsMessage, ProgressMessage, SharesMessage, EvalMessage, CheckpointMessage,
+                 FinishedMessage, FailedMessage>;
 
 [[nodiscard]] std::string encode(const WorkerMessage& message);
 /// Bytes from outside: any string gives a message or an error, never a crash.

@@ -12,11 +12,13 @@ namespace paceline {
 struct Core {
   std::int64_t numa_node = 0;
   std::vector<int> cpus;  ///< the operating system's numbers of its hardware threads, at least one
+  friend bool operator==(const Core&, const Core&) = default;
 };
 
 /// What one node has for this job. Cores of one NUMA node stand together.
 struct Inventory {
   std::vector<Core> cores;
+  friend bool operator==(const Inventory&, const Inventory&) = default;
 };
 
 /// One rank's row in the table of ranks.
@@ -48,9 +50,11 @@ struct RankPlace {
 
 /// How many of `ranks` ranks each node gets, which has so many cores: the fewest nodes with a core for every
 /// rank, those with the most cores first; among these in proportion to their cores. With `all`, or more ranks
-/// than cores, every node that can takes part. Nodes without cores get none.
+/// than cores, every node that can takes part. Nodes without cores get none, and nobody more than `most` says
+/// (empty: any number); where that leaves ranks over, they are in no sum.
 [[nodiscard]] std::vector<std::int64_t> spread_ranks(const std::vector<std::int64_t>& cores,
-                                                     std::int64_t ranks, bool all = false);
+                                                     std::int64_t ranks, bool all = false,
+                                                     const std::vector<std::int64_t>& most = {});
 
 /// "0-3,8": a list of CPU numbers for people.
 [[nodiscard]] std::string cpu_list(std::vector<int> cpus);

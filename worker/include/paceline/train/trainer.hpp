@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -66,6 +67,10 @@ struct StepSpec {
   std::int64_t next_generation = 0;
   std::int64_t passes = 0;  ///< over all ranks; needed, and checked, when reproducible
   bool can_save = false;    ///< this rank could save the state after this step
+  /// Numbers for all ranks that travel with the commit; as many on every rank. Of each the least that any
+  /// rank has is what all get, so that who has nothing to say at a place puts `nothing_said` there.
+  std::vector<std::int64_t> words{};
+  static constexpr std::int64_t nothing_said = std::numeric_limits<std::int64_t>::max();
 };
 
 /// The same on every rank, times apart.
@@ -76,7 +81,10 @@ struct StepOutcome {
   bool stop = false;                 ///< some rank wants to leave
   std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
   bool all_can_save = false;
-  Duration exposed{};  ///< of the reduction: waiting after backward had ended, commit included
+  Duration computed{};                ///< forward and backward of this rank's passes
+  Duration exposed{};                 ///< of the reduction: waiting after backward had ended, commit included
+  Duration waited{};                  ///< the same without the commit
+  std::vector<std::int64_t> words{};  ///< what all said, see StepSpec
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
 };
@@ -116,7 +124,7 @@ class Trainer {
   /// After a step() that failed: whether all of its gradients had been reduced, so that it can be applied.
   [[nodiscard]] bool holds_reduced() const noexcept;
   /// Applies the step whose gradients are held. Local. What the ranks agree on in a commit (`stop`,
-  /// `next_generation`, `all_can_save`) is not set in the outcome.
+  /// `next_generation`, `all_can_save`, `words`) is not set in the outcome.
   [[nodiscard]] Result<StepOutcome> roll_forward();
 
   /// Memory for gradients that the ranks of a communicator share. Must not outlive that.

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace paceline {
+
+/// How a cost is followed. docs/rebalancing.md says what each does to measured traces, and around it.
+struct CostRules {
+  /// Of a new value, once many are known: a mean of some 20. Fewer follow the noise, more are late.
+  double weight = 0.1;
+  double deviation_weight = 0.05;  ///< the same for the deviation: it changes less often than the cost does
+  double first_deviation = 0.1;    ///< until values tell
+  /// After a change at most: much of what seemed noise before may have been the change.
+  double most_deviation_then = 0.05;
+  double least_sigma = 0.02;  ///< no timing is more exact than that
+  /// In standard deviations: a value moves the level, and one moves the sums below, by no more. A single
+  /// step, however long, is then never a change.
+  double outlier = 5;
+  double outlier_in_sums = 4;
+  double slack = 1;  ///< in standard deviations: a shift below this is left to the level
+  /// Sums from which on a cost counts as changed: three bad steps, and six good ones. A share that is too
+  /// large keeps all ranks waiting, one that is too small only this rank: bad news is believed sooner.
+  double slower_after = 7;
+  double faster_after = 16;
+};
+
+/// Medians of the last few values: a single great one doesn't show.
+class RecentMedian {
+ public:
+  void observe(double value);
+  void rescale(double factor);
+  /// Of the last `most` values, or as many as are kept; 0 of none.
+  [[nodiscard]] double median(std::size_t most = 8) const;
+  /// The median distance from that median.
+  [[nodiscard]] double scatter(std::size_t most = 8) const;
+
+ private:
+  static constexpr std::size_t kept = 16;
+  std::array<double, kept> values_{};  ///< a ring
+  std::size_t count_ = 0, next_ = 0;
+};
+
+/// A positive quantity that stays the same but for noise, and sometimes changes at once.
+///
+/// Its *level* is an exponentially weighted mean, which begins as a plain one; its *deviation* the weighted
+/// mean of what values differ from the level, relative to it. What values are above and below the level, in
+/// standard deviations and less the slack, is summed up (cumulative sums: Page, "Continuous inspection
+/// schemes", Biometrika 41, 1954). A sum beyond its limit is a change: the level starts again, as the median
+/// of the values since that sum was last zero, which is about where the change was.
+///
+/// The state is a function of the values alone. Not thread-safe.
+class CostEstimate {
+ public:
+  explicit CostEstimate(const CostRules& rules) : rules_(rules), deviation_(rules.first_deviation) {}
+  /// Of which nothing is known yet, but that others have this level and deviation.
+  [[nodiscard]] static CostEstimate assumed(const CostRules& rules, double level, double deviation);
+
+  /// `value` finite and above 0.
+  void observe(double value);
+  /// The unit has changed: everything known is to be multiplied by `factor`, above 0.
+  void rescale(double factor);
+
+  /// Values since the level last started; 0: it is assumed, or nothing.
+  [[nodiscard]] std::int64_t count() const noexcept { return count_; }
+  [[nodiscard]] double level() const noexcept { return level_; }  ///< 0: nothing is known
+  [[nodiscard]] double deviation() const noexcept { return deviation_; }
+  /// The level and its usual deviation: since a step waits for the slowest rank, a noisy one needs room.
+  [[nodiscard]] double cautious() const noexcept { return level_ * (1 + deviation_); }
+  /// The standard error of the level, relative to it.
+  [[nodiscard]] double error() const noexcept;
+  /// Changes that were noticed so far.
+  [[nodiscard]] std::int64_t changes() const noexcept { return changes_; }
+
+ private:
+  /// What has gathered on one side of the level.
+  struct Side {
+    double sum = 0;
+    std::size_t run = 0;  ///< values since the sum was last zero
+  };
+  [[nodiscard]] double sigma() const noexcept;
+  /// Adds what a value is beyond the level, in standard deviations; whether that makes it a change.
+  bool gather(Side& side, double beyond, double limit) const;
+  void restart_from(std::size_t run);
+
+  CostRules rules_;
+  std::int64_t count_ = 0;
+  double level_ = 0;
+  double deviation_;
+  double variance_ = 1;  ///< of the level, in variances of one value
+  Side slower_, faster_;
+  RecentMedian recent_;
+  std::int64_t changes_ = 0;
+};
+
+}  // namespace paceline
