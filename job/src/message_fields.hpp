@@ -137,6 +137,37 @@ struct MessageFields<EnteredMessage> {
 };
 
 template <>
+struct MessageFields<Telemetry> {
+  template <class Archive, class Message>
+  static void walk(Archive& a, Message& m) {
+    a.integer("steps", m.steps, 0, most_integer);
+    a.integer("grains", m.grains, 0, most_integer);
+    a.integer("samples", m.samples, 0, most_integer);
+    a.field("data_s", m.data_s);
+    a.field("forward_s", m.forward_s);
+    a.field("backward_s", m.backward_s);
+    a.field("reduce_s", m.reduce_s);
+    a.field("commit_s", m.commit_s);
+    a.field("optimizer_s", m.optimizer_s);
+    a.field("cpu_s", m.cpu_s);
+    a.integer("read_bytes", m.read_bytes, 0, most_integer);
+    a.integer("wire_bytes", m.wire_bytes, 0, most_integer);
+    a.field("wire_busy_s", m.wire_busy_s);
+    a.integer("network_sent_bytes", m.network_sent_bytes, 0, most_integer);
+    a.integer("network_received_bytes", m.network_received_bytes, 0, most_integer);
+    a.field("node_energy_j", m.node_energy_j);
+    a.integer("memory_bytes", m.memory_bytes, 0, most_integer);
+    a.integer("slowest_wire_rank", m.slowest_wire_rank, -1, most_integer);
+    a.field("slowest_wire_bytes_per_s", m.slowest_wire_bytes_per_s);
+    a.field("gpu_busy", m.gpu_busy);
+    a.field("gpu_memory_bytes", m.gpu_memory_bytes);
+    a.field("gpu_power_w", m.gpu_power_w);
+    a.field("gpu_temperature_c", m.gpu_temperature_c);
+    a.field("gpu_energy_j", m.gpu_energy_j);
+  }
+};
+
+template <>
 struct MessageFields<HeartbeatMessage> {
   static constexpr std::string_view type = "heartbeat";
   template <class Archive, class Message>
@@ -148,6 +179,7 @@ struct MessageFields<HeartbeatMessage> {
     a.field("seconds", m.seconds);
     a.integer("share", m.share, 0, most_integer);
     a.field("step_ms", m.step_ms);
+    a.field("telemetry", m.telemetry);
   }
 };
 

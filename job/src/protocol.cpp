@@ -51,6 +51,7 @@ class Writer {
     json_[key] = eval ? object(*eval) : Json(nullptr);
   }
   void field(const char* key, const Percentiles& percentiles) { json_[key] = object(percentiles); }
+  void field(const char* key, const Telemetry& telemetry) { json_[key] = object(telemetry); }
 
  private:
   template <class Part>
@@ -154,6 +155,9 @@ class Reader {
   }
   void field(const char* key, Percentiles& percentiles) {
     if (const Json* json = find(key)) object(*json, concat(name_, ".", key), percentiles);
+  }
+  void field(const char* key, Telemetry& telemetry) {
+    if (const Json* json = find(key)) object(*json, concat(name_, ".", key), telemetry);
   }
 
   /// The first thing that was wrong, or a key that nobody asked for.

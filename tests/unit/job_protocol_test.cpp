@@ -93,6 +93,21 @@ CheckpointMessage checkpoint_message() {
           "disk full"};
 }
 
+Telemetry telemetry() {
+  Telemetry telemetry{.steps = 512, .grains = 16'384, .samples = 65'536};
+  telemetry.data_s = 0.5, telemetry.forward_s = 4.25, telemetry.backward_s = 8.5;
+  telemetry.reduce_s = 0.75, telemetry.commit_s = 0.25, telemetry.optimizer_s = 1.5;
+  telemetry.cpu_s = 17.5, telemetry.read_bytes = 51'380'224;
+  telemetry.wire_bytes = 1'048'576, telemetry.wire_busy_s = 0.125;
+  telemetry.network_sent_bytes = 2'097'152, telemetry.network_received_bytes = 2'097'153;
+  telemetry.node_energy_j = 812.5;
+  telemetry.memory_bytes = 314'572'800;
+  telemetry.slowest_wire_rank = 2, telemetry.slowest_wire_bytes_per_s = 117e6;
+  telemetry.gpu_busy = 0.75, telemetry.gpu_memory_bytes = 8e9, telemetry.gpu_power_w = 310.5;
+  telemetry.gpu_temperature_c = 61, telemetry.gpu_energy_j = 9000.5;
+  return telemetry;
+}
+
 /// Every type of message, with values that no default has.
 std::vector<WorkerMessage> all_messages() {
   return {ProgressMessage{12, 1175, 1, 5, 12, 235, 0.6125, 0.75, 8214.5, 69},
@@ -105,7 +120,7 @@ std::vector<WorkerMessage> all_messages() {
           AckMessage{512},
           HelloMessage{"0.1.0"},
           ReadyMessage{},
-          HeartbeatMessage{513, "evaluate", 1.25, 32, 27.5},
+          HeartbeatMessage{513, "evaluate", 1.25, 32, 27.5, telemetry()},
           SharesMessage{2, 131, {41, 23}, 0.25, "rank 1 is the slowest"},
           EnteredMessage{7},
           UnpreparedMessage{8, "rank 2 is gone"},

@@ -10,13 +10,14 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/job/checkpoint.hpp"
 #include "paceline/job/job.hpp"
+#include "paceline/job/telemetry.hpp"
 
 namespace paceline {
 
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 5;
+inline constexpr int worker_protocol_version = 6;
 inline constexpr int worker_channel_fd = 3;
 inline constexpr int worker_listener_fd = 4;  ///< a listening socket, where StartMessage says so
 
@@ -99,6 +100,7 @@ struct HeartbeatMessage {
   double seconds = 0;      ///< since when
   std::int64_t share = 0;  ///< grains of a whole step that are this rank's; 0: it has not trained yet
   double step_ms = 0;      ///< what its own part of the last step took: data and passes; 0: there was none
+  Telemetry telemetry{};
 };
 
 /// It is a member of this generation now, and holds the whole training state.
