@@ -38,7 +38,7 @@ Result<Kill> kill_a_rank(const PartContext& context, BackgroundTraining& trainin
   PACELINE_ASSIGN(const Standing standing, training.standing());
   if (standing.ranks.empty()) return Error{ErrorCode::corrupt, "the job has no ranks"};
   const std::size_t victim = std::uniform_int_distribution<std::size_t>(0, standing.ranks.size() - 1)(random);
-  Kill loss{.time = wall_time(), .generation = standing.generation};
+  Kill loss{.time = seconds_since_1970(), .generation = standing.generation};
   PACELINE_TRY(kill(standing.ranks[victim], concat("rank ", victim)));
   PACELINE_ASSIGN(loss.whole, training.await_ranks(context.options.ranks, standing.generation));
   return loss;
@@ -77,7 +77,7 @@ Result<double> kill_the_coordinator(const PartContext& context, BackgroundTraini
   PACELINE_TRY(context.stage.pause(std::chrono::seconds(4)));
   PACELINE_TRY(wait_a_random_while(context.stage, random));
   PACELINE_ASSIGN(const Standing standing, training.standing());
-  const double time = wall_time();
+  const double time = seconds_since_1970();
   PACELINE_TRY(kill(standing.coordinator, "the coordinator"));
   // Whoever asked meanwhile would take time from the ranks.
   PACELINE_TRY(

@@ -24,7 +24,7 @@ struct Resize {
 Result<Resize> resize(const PartContext& context, BackgroundTraining& training, int ranks) {
   PACELINE_TRY(training.await_steps(settling_steps));
   PACELINE_ASSIGN(const Standing standing, training.standing());
-  Resize change{.time = wall_time(), .up = ranks == context.options.ranks};
+  Resize change{.time = seconds_since_1970(), .up = ranks == context.options.ranks};
   PACELINE_TRY(context.stage.paceline({"resize", training.folder(), concat(ranks)}));
   PACELINE_ASSIGN(change.generation, training.await_ranks(ranks, standing.generation));
   return change;

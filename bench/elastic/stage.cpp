@@ -33,10 +33,6 @@ std::string default_folder() {
 
 }  // namespace
 
-double wall_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 bool has_ended(const Process& process) {
   pollfd entry{process.pid_fd.get(), POLLIN, 0};
   return ::poll(&entry, 1, 0) > 0;

@@ -48,9 +48,6 @@ class Stage {
   int commands_ = 0;
 };
 
-/// Seconds since 1970, as metrics.jsonl has them.
-[[nodiscard]] double wall_time();
-
 /// Whether it has ended. Reaps nothing.
 [[nodiscard]] bool has_ended(const Process& process);
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -22,6 +23,14 @@ constexpr Duration flush_interval = std::chrono::milliseconds(100);
 
 std::string line_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+double to_the_millisecond(double seconds) {
+  return std::round(seconds * 1000) / 1000;
+}
+
+void add_time(Json& json, double time) {
+  if (time > 0) json["time"] = to_the_millisecond(time);
 }
 
 /// Links the file into its place: of two who do that at once, one finds the name taken.
@@ -93,39 +102,57 @@ std::string journal_line(const JournalEvaluation& evaluation) {
                {"samples", evaluation.samples},
                {"loss", evaluation.loss}};
   if (evaluation.accuracy) json["accuracy"] = *evaluation.accuracy;
+  add_time(json, evaluation.time);
   return line_of(json);
 }
 
 std::string journal_line(const JournalGeneration& generation) {
-  return line_of({{"type", "generation"},
-                  {"generation", generation.generation},
-                  {"term", generation.term},
-                  {"base_step", generation.base_step},
-                  {"ranks", generation.ranks},
-                  {"planned", generation.planned},
-                  {"reason", generation.reason}});
+  Json json = {{"type", "generation"},       {"generation", generation.generation},
+               {"term", generation.term},    {"base_step", generation.base_step},
+               {"ranks", generation.ranks},  {"planned", generation.planned},
+               {"reason", generation.reason}};
+  add_time(json, generation.time);
+  return line_of(json);
 }
 
 std::string journal_line(const JournalShares& shares) {
-  return line_of({{"type", "shares"},
-                  {"step", shares.step},
-                  {"generation", shares.generation},
-                  {"shares", shares.shares},
-                  {"gain", shares.gain},
-                  {"reason", shares.reason}});
+  Json json = {{"type", "shares"},        {"step", shares.step}, {"generation", shares.generation},
+               {"shares", shares.shares}, {"gain", shares.gain}, {"reason", shares.reason}};
+  add_time(json, shares.time);
+  return line_of(json);
+}
+
+std::string journal_line(const JournalStraggler& straggler) {
+  Json json = {{"type", "straggler"}, {"step", straggler.step}, {"generation", straggler.generation}};
+  if (straggler.worker >= 0) {
+    json["worker"] = straggler.worker;
+    json["rank"] = straggler.rank;
+    json["node"] = straggler.node;
+  }
+  json["part"] = straggler.part;
+  json["cause"] = straggler.cause;
+  json["ratio"] = straggler.ratio;
+  json["since"] = to_the_millisecond(straggler.since);
+  json["ended"] = straggler.ended;
+  json["reason"] = straggler.reason;
+  add_time(json, straggler.time);
+  return line_of(json);
 }
 
 std::string journal_line(const JournalCheckpoint& checkpoint) {
-  return line_of({{"type", "checkpoint"},
-                  {"step", checkpoint.step},
-                  {"generation", checkpoint.generation},
-                  {"ranks", checkpoint.ranks},
-                  {"bytes", checkpoint.bytes}});
+  Json json = {{"type", "checkpoint"},
+               {"step", checkpoint.step},
+               {"generation", checkpoint.generation},
+               {"ranks", checkpoint.ranks},
+               {"bytes", checkpoint.bytes}};
+  add_time(json, checkpoint.time);
+  return line_of(json);
 }
 
 std::string journal_line(const JournalEnd& end) {
   Json json = {{"type", "end"}, {"status", end.status}, {"steps", end.steps}};
   if (!end.error.empty()) json["error"] = end.error;
+  add_time(json, end.time);
   return line_of(json);
 }
 
@@ -155,32 +182,35 @@ Status JournalWriter::add(const JournalStep& step) {
 }
 
 Status JournalWriter::add(const JournalEpoch& epoch) {
-  pending_ += journal_line(epoch);
-  return flush();
+  return add_line(journal_line(epoch));
 }
 
 Status JournalWriter::add(const JournalEvaluation& evaluation) {
-  pending_ += journal_line(evaluation);
-  return flush();
+  return add_line(journal_line(evaluation));
 }
 
 Status JournalWriter::add(const JournalGeneration& generation) {
-  pending_ += journal_line(generation);
-  return flush();
+  return add_line(journal_line(generation));
 }
 
 Status JournalWriter::add(const JournalShares& shares) {
-  pending_ += journal_line(shares);
-  return flush();
+  return add_line(journal_line(shares));
+}
+
+Status JournalWriter::add(const JournalStraggler& straggler) {
+  return add_line(journal_line(straggler));
 }
 
 Status JournalWriter::add(const JournalCheckpoint& checkpoint) {
-  pending_ += journal_line(checkpoint);
-  return flush();
+  return add_line(journal_line(checkpoint));
 }
 
 Status JournalWriter::add(const JournalEnd& end) {
-  pending_ += journal_line(end);
+  return add_line(journal_line(end));
+}
+
+Status JournalWriter::add_line(std::string_view line) {
+  pending_ += line;
   return flush();
 }
 

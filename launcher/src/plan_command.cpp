@@ -44,8 +44,7 @@ Result<Cluster> ask_nodes(const Allocation& allocation) {
   PACELINE_ASSIGN(const auto signals, StopSignals::catch_all());
   PACELINE_ASSIGN(const auto fleet, Fleet::start(allocation, {absolute_path(".")}, true));
   PACELINE_ASSIGN(const std::vector<NodeReport> reports, fleet->gather(*signals));
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  PACELINE_TRY(check_reports(reports, std::chrono::duration<double>(now).count()));
+  PACELINE_TRY(check_reports(reports, seconds_since_1970()));
   Cluster cluster;
   cluster.ranks = allocation.ranks;
   for (std::size_t i = 0; i < reports.size(); ++i) {

@@ -181,10 +181,12 @@ Status RunRecord::add(const StepFigures& figures) {
 Status RunRecord::add(const EvalMessage& eval) {
   if (eval.epoch <= evaluated_epoch_) return {};
   evaluated_epoch_ = eval.epoch;
-  return journal_.add(JournalEvaluation{eval.epoch, eval.samples, eval.loss, eval.accuracy});
+  return journal_.add(
+      JournalEvaluation{eval.epoch, eval.samples, eval.loss, eval.accuracy, seconds_since_1970()});
 }
 
-Status RunRecord::add(const JournalGeneration& generation) {
+Status RunRecord::add(JournalGeneration generation) {
+  generation.time = seconds_since_1970();
   generations_.push_back(generation);
   return journal_.add(generation);
 }
@@ -203,17 +205,28 @@ CoordinatorHistory RunRecord::generations_since(std::int64_t term) const {
   return history;
 }
 
-Status RunRecord::add(const JournalShares& shares) {
+Status RunRecord::add(JournalShares shares) {
+  shares.time = seconds_since_1970();
   return journal_.add(shares);
 }
 
-Status RunRecord::add(const JournalCheckpoint& checkpoint) {
+Status RunRecord::add(JournalStraggler straggler) {
+  straggler.time = seconds_since_1970();
+  return journal_.add(straggler);
+}
+
+Status RunRecord::add(JournalCheckpoint checkpoint) {
+  checkpoint.time = seconds_since_1970();
   return journal_.add(checkpoint);
+}
+
+Status RunRecord::add_line(std::string_view line) {
+  return journal_.add_line(line);
 }
 
 Status RunRecord::end(const std::string& status, const std::string& error) {
   const Status written = flush();
-  const Status ended = journal_.add(JournalEnd{status, steps_, error});
+  const Status ended = journal_.add(JournalEnd{status, steps_, error, seconds_since_1970()});
   return written.ok() ? ended : written;
 }
 

@@ -36,9 +36,13 @@ class RunRecord {
   /// gap.
   [[nodiscard]] Status add(const StepsMessage& message);
   [[nodiscard]] Status add(const EvalMessage& eval);
-  [[nodiscard]] Status add(const JournalGeneration& generation);
-  [[nodiscard]] Status add(const JournalShares& shares);
-  [[nodiscard]] Status add(const JournalCheckpoint& checkpoint);
+  /// These say the present time.
+  [[nodiscard]] Status add(JournalGeneration generation);
+  [[nodiscard]] Status add(JournalShares shares);
+  [[nodiscard]] Status add(JournalStraggler straggler);
+  [[nodiscard]] Status add(JournalCheckpoint checkpoint);
+  /// A line for the journal, with its end, that others define.
+  [[nodiscard]] Status add_line(std::string_view line);
   /// The last line.
   [[nodiscard]] Status end(const std::string& status, const std::string& error);
   /// What the files may not have yet. After it nothing is lost should this process die: to be called before

@@ -68,18 +68,26 @@ TEST(JournalReader, ReadsTheExampleOfItsPage) {
   ASSERT_TRUE(journal->end.has_value());
   EXPECT_EQ(journal->end->steps, 1175);
   // And the writer writes just that.
-  EXPECT_EQ(example, journal_line(journal->header) +
-                         journal_line(JournalGeneration{1, 1, 0, 4, false, "the job begins"}) +
-                         journal_line(journal->steps[0]) + journal_line(journal->steps[1]) +
-                         journal_line(journal->epochs[0]) +
-                         journal_line(JournalEvaluation{1, 10000, 0.39, 0.858}) +
-                         journal_line(JournalShares{131,
-                                                    1,
-                                                    {17, 17, 13, 17},
-                                                    0.2,
-                                                    "rank 2 is the slowest; with other shares a step takes "
-                                                    "32 ms instead of 40 ms: 20% less"}) +
-                         journal_line(JournalCheckpoint{235, 1, 4, 824512}) + journal_line(*journal->end));
+  EXPECT_EQ(example,
+            journal_line(journal->header) +
+                journal_line(JournalGeneration{1, 1, 0, 4, false, "the job begins", 1795353569.281}) +
+                journal_line(journal->steps[0]) + journal_line(journal->steps[1]) +
+                journal_line(journal->epochs[0]) +
+                journal_line(JournalEvaluation{1, 10000, 0.39, 0.858, 1795353581.75}) +
+                journal_line(JournalShares{131,
+                                           1,
+                                           {17, 17, 13, 17},
+                                           0.2,
+                                           "rank 2 is the slowest; with other shares a step takes "
+                                           "32 ms instead of 40 ms: 20% less",
+                                           1795353574.402}) +
+                journal_line(JournalStraggler{126, 1, 2, 2, "n1", "compute", "slow_compute", 1.5,
+                                              1795353572.9, false,
+                                              "rank 2 on node n1 computes 1.5 times as long on a grain "
+                                              "as the other ranks",
+                                              1795353573.85}) +
+                journal_line(JournalCheckpoint{235, 1, 4, 824512, 1795353581.9}) +
+                journal_line(JournalEnd{"completed", 1175, "", 1795353630.125}));
 }
 
 TEST(JournalReader, PassesOverWhatItDoesNotKnow) {

@@ -37,6 +37,9 @@ TEST_F(RosterTest, SlotsAreGivenByTheIndexOfTheirAgents) {
   EXPECT_EQ(place(0), "none");
   add("a", 1, {"x", "x"});
   add("b", 0, {"y"});
+  EXPECT_EQ(roster_.nodes_of_first(1), 1);
+  EXPECT_EQ(roster_.nodes_of_first(2), 2) << "y, then x";
+  EXPECT_EQ(roster_.nodes_of_first(9), 2);
   EXPECT_EQ(place(0), "b/0");
   EXPECT_EQ(place(1), "a/0");
   EXPECT_EQ(place(2), "a/1");

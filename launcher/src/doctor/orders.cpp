@@ -132,10 +132,6 @@ Answer work(const Order& order, Answer answer) {
 
 }  // namespace
 
-double seconds_since_1970() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 Answer carry_out(const Order& order, const std::string& who, StopSignals& signals) {
   Answer answer{.number = order.number, .who = who};
   answer.time = seconds_since_1970();

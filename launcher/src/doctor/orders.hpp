@@ -73,6 +73,4 @@ struct Hello {
 /// How long to wait for the answers to an order.
 inline constexpr Duration answer_limit = std::chrono::seconds(30);
 
-[[nodiscard]] double seconds_since_1970();
-
 }  // namespace paceline::doctor

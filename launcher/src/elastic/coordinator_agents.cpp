@@ -218,6 +218,7 @@ FoundWorker CoordinatorProcess::found_worker(const std::string& agent, const con
     if (!message.ok()) continue;
     if (const auto* heartbeat = std::get_if<HeartbeatMessage>(&*message)) {
       workers_[id].heartbeat = *heartbeat;
+      workers_[id].heard = clock_.now();
       found.heartbeat = heartbeat_of(id, *heartbeat);
     } else if (std::holds_alternative<ReadyMessage>(*message)) {
       found.ready = true;

@@ -37,7 +37,7 @@ void CoordinatorProcess::carry_out(const StartWorker& effect) {
     return;
   }
   roster_.place(effect.worker, *where);
-  workers_[effect.worker];
+  workers_[effect.worker].started_at = clock_.now();
   control::ToAgent message;
   message.mutable_start()->set_worker(effect.worker);
   message.mutable_start()->set_slot(where->slot);
@@ -105,6 +105,7 @@ void CoordinatorProcess::carry_out(const Announce& effect) {
                                               static_cast<std::int64_t>(record.members.size()),
                                               record.planned, record.reason}));
     keeper_->on_generation(record);
+    pauses_.changed();
     if (record.generation > facts_.position.last_generation + 1) notice(false, effect.text);
   } else if (effect.kind != Announce::Kind::repair) {
     notice(effect.kind == Announce::Kind::warning, effect.text);

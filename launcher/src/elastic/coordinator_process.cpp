@@ -1,6 +1,7 @@
 #include "elastic/coordinator_process.hpp"
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,6 +43,13 @@ CoordinatorOptions coordinator_options(const LaunchFacts& facts, std::int64_t te
   options.max_ranks = facts.max_ranks;
   options.last_generation = facts.position.last_generation;
   return options;
+}
+
+/// Since the file was written, by the wall clock; 0 where that can't be told.
+double age_s(const std::string& path) {
+  struct stat file {};
+  if (::stat(path.c_str(), &file) != 0) return 0;
+  return std::max(0.0, seconds_since_1970() - static_cast<double>(file.st_mtim.tv_sec));
 }
 
 /// Of the run's consumed hashes: the one that its journals have, or a new one.
@@ -98,7 +106,10 @@ CoordinatorProcess::CoordinatorProcess(Options options, LaunchFacts facts, Job j
       server_(std::move(server)),
       key_(key),
       plan_(plan),
-      began_at_(clock_.now()) {
+      began_at_(clock_.now()),
+      insight_(job_, facts_.ranks),
+      policy_(resize_rules(job_)),
+      elapsed_before_s_(age_s(options_.run_dir + "/job.json")) {
 }
 
 /// A new run's, that of a run which goes on from where it is resumed, or that of a job which goes on.
@@ -131,6 +142,7 @@ Status CoordinatorProcess::loop() {
     beat();
     acknowledge_steps();
     note_attending();
+    look_at_ranks();
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
   }

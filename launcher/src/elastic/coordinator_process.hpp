@@ -9,10 +9,13 @@
 
 #include "agent.hpp"
 #include "checkpoints.hpp"
+#include "elastic/insight.hpp"
 #include "elastic/launch_facts.hpp"
 #include "elastic/roster.hpp"
 #include "paceline/control/server.hpp"
 #include "paceline/sched/coordinator.hpp"
+#include "paceline/sched/pause_meter.hpp"
+#include "paceline/sched/resize_policy.hpp"
 #include "run_record.hpp"
 
 namespace paceline {
@@ -37,6 +40,8 @@ class CoordinatorProcess {
     std::string ended_because;
     std::deque<std::string> last_words;  // of one that said that it failed
     std::optional<HeartbeatMessage> heartbeat;
+    Instant heard{};                    // it
+    std::optional<Instant> started_at;  // until it has entered a generation
   };
 
   CoordinatorProcess(Options options, LaunchFacts facts, Job job, std::unique_ptr<control::Server> server,
@@ -105,6 +110,14 @@ class CoordinatorProcess {
   void show(const std::string& message);
   void end_job(const std::string& warning);
 
+  // what it learns from them
+  [[nodiscard]] std::vector<Insight::Member> members() const;
+  void look_at_ranks();
+  void note_straggler(const StragglerEvent& event);
+  [[nodiscard]] double lead_s() const;
+  [[nodiscard]] ResizeFacts resize_facts();
+  void choose_size();
+
   // what people ask
   void answer(control::QuestionId question, const control::Request& request);
   [[nodiscard]] control::Answer answer_to(const control::Request& request);
@@ -139,6 +152,13 @@ class CoordinatorProcess {
   bool attending_changed_ = false;
   Instant began_at_{}, turn_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
   std::int64_t acknowledged_ = 0;
+  Insight insight_;
+  PauseMeter pauses_;
+  ResizePolicy policy_;
+  std::optional<ResizeDecision> decided_;  // last
+  std::optional<double> lead_s_;           // from starting a worker to its entering, as last measured
+  double elapsed_before_s_ = 0;            // of the run, before this coordinator began
+  Instant ranks_looked_at_{}, decided_at_{};
   std::optional<std::int64_t> finished_rank_;  // whose figures the outcome has
   Outcome outcome_;
 };

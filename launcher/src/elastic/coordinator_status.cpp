@@ -34,6 +34,29 @@ control::Answer done(const std::string& text) {
   return answer;
 }
 
+Json telemetry_json(const HeartbeatMessage& heartbeat) {
+  return Json::parse(encode(heartbeat)).at("telemetry");
+}
+
+/// Of one rank of this size, over that of one rank alone.
+Json estimate_json(const std::optional<SizePrediction>& prediction) {
+  if (!prediction) return nullptr;
+  const Estimate& efficiency = prediction->efficiency;
+  return {{"value", efficiency.value}, {"low", efficiency.low}, {"high", efficiency.high}};
+}
+
+Json stragglers_json(const std::vector<StragglerEvent>& events) {
+  Json list = Json::array();
+  for (const StragglerEvent& event : events)
+    list.push_back({{"rank", event.suspect ? Json(event.suspect->rank) : Json(nullptr)},
+                    {"node", event.suspect ? Json(event.suspect->node) : Json(nullptr)},
+                    {"part", name_of(event.part)},
+                    {"cause", name_of(event.cause)},
+                    {"ratio", event.ratio},
+                    {"reason", event.sentence}});
+  return list;
+}
+
 std::string ranks_text(std::int64_t ranks) {
   return concat(ranks, ranks == 1 ? " rank" : " ranks");
 }
@@ -129,7 +152,8 @@ std::string CoordinatorProcess::status_json() {
                 {"step", member && worker.heartbeat ? Json(worker.heartbeat->step) : Json(nullptr)},
                 {"doing", worker.heartbeat ? Json(worker.heartbeat->phase) : Json(nullptr)},
                 {"share", share},
-                {"step_ms", step_ms}};
+                {"step_ms", step_ms},
+                {"telemetry", worker.heartbeat ? telemetry_json(*worker.heartbeat) : Json(nullptr)}};
     ranks.push_back(std::move(one));
   }
   const auto place = [](const Json& one) {
@@ -159,6 +183,9 @@ std::string CoordinatorProcess::status_json() {
                        {"pid", ::getpid()},
                        {"node", options_.node},
                        {"address", concat(options_.host, ":", server_->port())}}},
+                     {"pause_s", pauses_.total_s()},
+                     {"efficiency", estimate_json(insight_.present())},
+                     {"stragglers", stragglers_json(insight_.stragglers())},
                      {"agents", agents},
                      {"ranks", ranks}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -28,6 +28,7 @@ void CoordinatorProcess::hear_heartbeats(const std::string& agent, const control
     const auto* heartbeat = heard.ok() ? std::get_if<HeartbeatMessage>(&*heard) : nullptr;
     if (heartbeat == nullptr) continue;
     workers_[said.worker()].heartbeat = *heartbeat;
+    workers_[said.worker()].heard = clock_.now();
     feed(heartbeat_of(said.worker(), *heartbeat));
   }
 }
@@ -47,6 +48,7 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const
     const Roster::Agent& agent = *roster_.agent_of(id);
     feed(WorkerReady{{id, roster_.node_of(id), agent.host, agent.port}});
   } else if (const auto* entered = std::get_if<EnteredMessage>(&message)) {
+    if (worker.started_at) lead_s_ = to_seconds(clock_.now() - *std::exchange(worker.started_at, {}));
     feed(WorkerEntered{id, entered->generation});
   } else if (const auto* unprepared = std::get_if<UnpreparedMessage>(&message)) {
     feed(PreparationFailed{id, unprepared->generation, unprepared->message});
@@ -54,6 +56,8 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const
     feed(WorkerLeft{id, left->generation, {left->applied, left->reduced, left->complete}, left->message});
   } else if (const auto* steps = std::get_if<StepsMessage>(&message)) {
     if (!record_) return told_before_.push_back(message);
+    for (const StepFigures& figures : steps->steps)
+      if (figures.step > record_->steps()) pauses_.committed(figures.time, figures.epoch);
     write_down(record_->add(*steps));
     feed(StepsCommitted{record_->steps()});
   } else if (const auto* progress = std::get_if<ProgressMessage>(&message)) {

@@ -74,6 +74,19 @@ std::optional<WorkerPlace> Roster::choose() const {
   return best;
 }
 
+std::int64_t Roster::nodes_of_first(std::int64_t ranks) const {
+  std::vector<std::tuple<bool, std::int64_t, std::int64_t, std::string>> slots;
+  for (const auto& [name, agent] : agents_)
+    for (std::int64_t slot = 0; slot < std::ssize(agent.slots) && !agent.leaves; ++slot)
+      if (const std::string& node = agent.slots[static_cast<std::size_t>(slot)]; !closed_.contains(node))
+        slots.emplace_back(slot >= agent.with_cores, agent.index, slot, node);
+  std::ranges::sort(slots);
+  std::set<std::string> nodes;
+  const auto used = static_cast<std::size_t>(std::clamp<std::int64_t>(ranks, 0, std::ssize(slots)));
+  for (std::size_t i = 0; i < used; ++i) nodes.insert(std::get<3>(slots[i]));
+  return std::max<std::int64_t>(1, std::ssize(nodes));
+}
+
 void Roster::place(WorkerId worker, const WorkerPlace& where) {
   places_[worker] = where;
 }

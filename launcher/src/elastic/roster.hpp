@@ -73,6 +73,8 @@ class Roster {
   void close_node(const std::string& node);
   /// Slots that are not closed.
   [[nodiscard]] std::int64_t room() const;
+  /// How many nodes so many ranks are on, when they are placed as choose() does; at least 1.
+  [[nodiscard]] std::int64_t nodes_of_first(std::int64_t ranks) const;
   /// The names of all nodes, once each, for messages.
   [[nodiscard]] std::string node_names() const;
 

@@ -43,8 +43,7 @@ Result<NodeReport> report_on(const Place& place, const AgentCommand& command) {
   PACELINE_ASSIGN(report.address, outside_address(environment("PACELINE_INTERFACE")));
   report.cores = usable_cores(place, node);
   report.tasks = place.size;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  report.time = std::chrono::duration<double>(now).count();
+  report.time = seconds_since_1970();
   for (const std::string& path : command.must_see)
     if (::access(path.c_str(), F_OK) != 0) report.unseen.push_back(path);
   if (!command.with_resources) return report;

@@ -35,10 +35,6 @@ std::vector<std::string> needed_everywhere(const Job& job, const LaunchFolders& 
   return paths;
 }
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 std::vector<std::int64_t> cores_of(const Allocation& allocation, const std::vector<NodeReport>& reports) {
   std::vector<std::int64_t> cores;
   for (std::size_t i = 0; i < reports.size(); ++i) {
@@ -121,7 +117,7 @@ Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
   Nodes nodes;
   PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, folders)));
   PACELINE_ASSIGN(const std::vector<NodeReport> reports, nodes.fleet->gather(signals));
-  PACELINE_TRY(check_reports(reports, seconds_now()));
+  PACELINE_TRY(check_reports(reports, seconds_since_1970()));
   const std::vector<std::int64_t> cores = cores_of(allocation, reports);
   nodes.ranks = asked ? *asked
                       : allocation.ranks.value_or(

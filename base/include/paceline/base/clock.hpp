@@ -62,6 +62,10 @@ class Deadline {
   mutable bool begun_ = true;
 };
 
+/// Of the machine's wall clock, which people may set: for stamps that others read, never for waits.
+[[nodiscard]] inline double seconds_since_1970() noexcept {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 [[nodiscard]] inline double to_seconds(Duration duration) noexcept {
   return std::chrono::duration<double>(duration).count();
 }

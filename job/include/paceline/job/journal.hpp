@@ -15,7 +15,8 @@
 namespace paceline {
 
 // RUN/journal/<term>.jsonl: what a run has committed to, a line for each thing; docs/journal.md specifies it.
-// Steps, epochs and terms count from 1, positions from 0. Every coordinator writes one of its own: that of a
+// Steps, epochs and terms count from 1, positions from 0. Times are seconds since 1970; 0: not known, and not
+// written. Every coordinator writes one of its own: that of a
 // later term says how much of which earlier one it goes on from, and read_lineage() follows that.
 
 inline constexpr std::int64_t journal_version = 2;
@@ -66,6 +67,7 @@ struct JournalEvaluation {
   std::int64_t samples = 0;
   double loss = 0;
   std::optional<double> accuracy;  ///< fraction; not of text
+  double time = 0;
 };
 
 /// Who trains from here on.
@@ -77,6 +79,7 @@ struct JournalGeneration {
   std::int64_t ranks = 0;
   bool planned = false;
   std::string reason;  ///< for people
+  double time = 0;
 };
 
 /// The ranks got other shares.
@@ -86,6 +89,23 @@ struct JournalShares {
   std::vector<std::int64_t> shares;  ///< grains of each
   double gain = 0;                   ///< that was expected: what a step gets shorter, as a part of it
   std::string reason;                ///< for people
+  double time = 0;
+};
+
+/// A rank is slower than others, or all are slower than usual; or that is over.
+struct JournalStraggler {
+  std::int64_t step = 0;        ///< committed when it was noticed
+  std::int64_t generation = 0;  ///< then
+  std::int64_t worker = -1;     ///< -1: all ranks alike, and so for `rank`; `node` is empty then
+  std::int64_t rank = -1;
+  std::string node;
+  std::string part;    ///< of a step: data, compute, optimizer, wire
+  std::string cause;   ///< slow_read, slow_compute, starved, slow_optimizer, slow_wire
+  double ratio = 1;    ///< to the others, or to what was usual
+  double since = 0;    ///< when it began
+  bool ended = false;  ///< it is over
+  std::string reason;  ///< for people
+  double time = 0;
 };
 
 /// From this one on the run can be resumed.
@@ -94,12 +114,14 @@ struct JournalCheckpoint {
   std::int64_t generation = 0;  ///< of the ranks that wrote it
   std::int64_t ranks = 0;
   std::int64_t bytes = 0;  ///< of the state
+  double time = 0;
 };
 
 struct JournalEnd {
   std::string status;      ///< completed, stopped, failed
   std::int64_t steps = 0;  ///< committed in the run
   std::string error;       ///< of one that failed
+  double time = 0;
   friend bool operator==(const JournalEnd&, const JournalEnd&) = default;
 };
 
@@ -162,8 +184,11 @@ class JournalWriter {
   [[nodiscard]] Status add(const JournalEvaluation& evaluation);
   [[nodiscard]] Status add(const JournalGeneration& generation);
   [[nodiscard]] Status add(const JournalShares& shares);
+  [[nodiscard]] Status add(const JournalStraggler& straggler);
   [[nodiscard]] Status add(const JournalCheckpoint& checkpoint);
   [[nodiscard]] Status add(const JournalEnd& end);
+  /// A line, with its end, that others define.
+  [[nodiscard]] Status add_line(std::string_view line);
   [[nodiscard]] Status flush();
   /// And onto the disk.
   [[nodiscard]] Status sync();
@@ -184,6 +209,7 @@ class JournalWriter {
 [[nodiscard]] std::string journal_line(const JournalEvaluation& evaluation);
 [[nodiscard]] std::string journal_line(const JournalGeneration& generation);
 [[nodiscard]] std::string journal_line(const JournalShares& shares);
+[[nodiscard]] std::string journal_line(const JournalStraggler& straggler);
 [[nodiscard]] std::string journal_line(const JournalCheckpoint& checkpoint);
 [[nodiscard]] std::string journal_line(const JournalEnd& end);
 
