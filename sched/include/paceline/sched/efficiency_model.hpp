@@ -72,7 +72,7 @@ class EfficiencyModel {
  public:
   explicit EfficiencyModel(const EfficiencyRules& rules = {});
 
-  /// Takes what was measured and fits again, about a millisecond. What makes no sense (NaN, negative, parts
+  /// Takes what was measured and fits again, some milliseconds. What makes no sense (NaN, negative, parts
   /// longer than the step, more nodes than ranks) is refused by name and changes nothing. Of a size that
   /// was seen before the new counts more the longer ago that is, and the more it differs.
   Status observe(const SizeObservation& observation);
@@ -95,15 +95,30 @@ class EfficiencyModel {
   [[nodiscard]] Result<StepCoefficients> coefficients() const;
 
  private:
-  /// What is known of a size; errors are variances of logarithms.
+  /// What is known of a size.
   struct Visit {
     double compute_ms = 0, exposed_ms = 0, step_ms = 0;
-    double variance = 0;
+    double variance = 0;   ///< of a mean, relative
+    double training_s = 0; ///< of the model's, when it was observed last
+    double slowdown = 0;   ///< then
   };
+  void merge(const SizeObservation& observation, double variance, Visit& visit);
+  [[nodiscard]] double error_of(const Visit& visit) const noexcept;
+  void forget_least_known();
+  void fit();
+
+  [[nodiscard]] Status can_predict(const JobSize& size) const;
+  [[nodiscard]] double doublings_away(const JobSize& size) const;
+  [[nodiscard]] std::vector<double> step_times(const JobSize& size) const;
+  [[nodiscard]] Estimate estimate(std::vector<double> values) const;
 
   EfficiencyRules rules_;
   std::map<JobSize, Visit> visits_;
-  std::vector<WeightedLaw> ensemble_;  ///< weights sum to 1
+  std::vector<LikelyLaw> laws_;  ///< as likely one as the other, the first is the most probable
+  double training_s_ = 0;      ///< observed so far
+  /// Sum of what sizes that were observed again had changed, as logarithms: a visit's figures are doubtful
+  /// by what this is away from what it was then, and good again when it returns.
+  double slowdown_ = 0;
 };
 
 }  // namespace paceline

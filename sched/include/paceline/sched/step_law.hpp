@@ -1,8 +1,8 @@
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "paceline/base/result.hpp"
 
@@ -20,9 +20,14 @@ struct JobSize {
 /// An error: less than one of anything, more nodes than ranks, or numbers beyond all reason.
 [[nodiscard]] Status check_size(const JobSize& size);
 
+/// Samples of the rank that has most: shares are as equal as whole grains go.
+[[nodiscard]] double slowest_share(const JobSize& size, std::int64_t grain_samples) noexcept;
+/// Two parts of a step that overlap: (compute^gamma + sync^gamma)^(1 / gamma), for gamma of at least 1.
+[[nodiscard]] double combined_ms(double compute_ms, double sync_ms, double gamma) noexcept;
+
 /// How long a step takes by its coefficients, all finite and at least 0:
 ///
-///   compute = fixed + per_sample * samples of a rank
+///   compute = fixed + per_sample * samples of the rank that has most
 ///   sync    = [L > 1] (alpha_local + beta_local (L - 2)) + [K > 1] (alpha_node + beta_node (K - 2))
 ///   step    = rest + (compute^gamma + sync^gamma)^(1 / gamma)
 ///
@@ -39,7 +44,6 @@ struct StepLaw {
   double beta_node_ms = 0;    ///< more for each further node
   double gamma = 1;  ///< 1: nothing is hidden behind computing; 10: nearly all of the shorter part is
 
-  /// `grain_samples`: shares are whole grains, so that the slowest rank's part is rounded up to one.
   [[nodiscard]] double compute_ms(const JobSize& size, std::int64_t grain_samples = 1) const noexcept;
   [[nodiscard]] double sync_ms(const JobSize& size) const noexcept;
   /// What computing doesn't hide of it.
@@ -47,10 +51,10 @@ struct StepLaw {
   [[nodiscard]] double step_ms(const JobSize& size, std::int64_t grain_samples = 1) const noexcept;
 };
 
-/// A law with the probability that it is the one.
-struct WeightedLaw {
+/// One of the laws that explain what was measured.
+struct LikelyLaw {
   StepLaw law;
-  double weight = 0;
+  double form_sigmas = 0;  ///< how far steps are from any such law, in standard deviations of that
 };
 
 }  // namespace paceline
