@@ -56,7 +56,7 @@ struct EfficiencyRules {
   std::int64_t grain_samples = 1;  ///< shares are whole grains: the slowest rank's is rounded up to one
   double least_error = 0.01;       ///< of a mean, relative: two runs of the same size differ by as much
   double drift_per_hour = 0.03;  ///< relative: what was measured an hour of training ago is uncertain by this
-  double form_error = 0.02;  ///< relative: a doubling of the ranks away from what was visited is off by this
+  double form_error = 0.04;  ///< relative: a doubling of the ranks away from what was visited is off by this
 };
 
 /// Predicts how long a step takes with other ranks, nodes and batches, from the sizes that a job has had, by
