@@ -12,7 +12,7 @@ namespace paceline {
 namespace {
 
 /// Pairs of laws: with opposite disturbances, so that their middle is where it would be without.
-constexpr int pairs = 100;
+constexpr int pairs = 60;
 constexpr double exposed_error = 1.5;  ///< times that of the step: it has no waiting for votes in it, or some
 constexpr int most_iterations = 40;
 
@@ -53,7 +53,7 @@ Prior prior_of(const std::vector<FitPoint>& points, std::int64_t grain_samples) 
     prior.mean[which] = std::log(median);
     prior.deviation[which] = deviation;
   };
-  set(fixed, 0.03 * one_rank, 1.5);
+  set(fixed, 0.02 * one_rank, 1.5);
   set(slope, per_sample, 2);
   set(rest, left, 1.5);
   set(alpha_local, 0.05 * one_rank, 1.5);
@@ -62,7 +62,7 @@ Prior prior_of(const std::vector<FitPoint>& points, std::int64_t grain_samples) 
   set(beta_node, 0.08, 1.5);
   prior.mean[moving] = 0;
   prior.deviation[moving] = 1.5;
-  prior.mean[hiding] = 1.5;
+  prior.mean[hiding] = 2;
   prior.deviation[hiding] = 1.5;
   return prior;
 }
@@ -223,7 +223,7 @@ Misfit Fit::misfit(const Coefficients& x, const Disturbance& disturbance) const 
 
 Coefficients Fit::best_from(Coefficients x, const Disturbance& disturbance) const {
   constexpr double most_change = 2;  // in one iteration: a logarithm beyond that is a guess
-  constexpr double least_gain = 1e-5;
+  constexpr double least_gain = 1e-4;
   double damping = 1e-3;
   Misfit here = misfit(x, disturbance);
   for (int iteration = 0; iteration < most_iterations; ++iteration) {
