@@ -57,12 +57,12 @@ Prior prior_of(const std::vector<FitPoint>& points, std::int64_t grain_samples) 
   set(slope, per_sample, 2);
   set(rest, left, 1.5);
   set(alpha_local, 0.05 * one_rank, 1.5);
-  set(beta_local, 0.08, 1.5);
+  set(beta_local, 0.05, 1.5);
   set(alpha_node, 3, 1.2);
-  set(beta_node, 0.08, 1.5);
+  set(beta_node, 0.05, 1.5);
   prior.mean[moving] = 0;
   prior.deviation[moving] = 1.5;
-  prior.mean[hiding] = 2;
+  prior.mean[hiding] = 2.3;
   prior.deviation[hiding] = 1.5;
   return prior;
 }
