@@ -18,7 +18,7 @@ constexpr double parts_tolerance = 1.1;                ///< compute and reductio
 constexpr double first_deviation = 0.1;
 constexpr double first_deviation_steps = 4;
 constexpr double least_surprise = 3;  ///< in standard errors: a size that differs by more has changed
-constexpr std::size_t most_sizes = 64;
+constexpr std::size_t most_sizes = 32;
 
 double square(double x) noexcept {
   return x * x;

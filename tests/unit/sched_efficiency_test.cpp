@@ -99,13 +99,14 @@ SizeObservation observation_of(const JobSize& size, const Parts& parts, std::int
   return {size, steps, parts.compute_ms, parts.exposed_ms, parts.step_ms(), 0.03 * parts.step_ms()};
 }
 
-/// The mean of 50 steps that vary by 3%, of which reductions vary by more, on a machine that is off by 0.5%.
+/// The mean of 50 steps whose parts vary by 3%, what is exposed by 10%, on a machine that is off by 0.5%.
 SizeObservation noisy(const JobSize& size, const Parts& parts, SplitMix64& random) {
   const auto off = [&](double part) { return 1 + part * normal(random); };
-  const double step_ms = parts.step_ms() * off(0.0065);
-  const double compute_ms = std::min(parts.compute_ms * off(0.0065), step_ms);
-  const double exposed_ms = std::clamp(parts.exposed_ms * off(0.013), 0.0, step_ms - compute_ms);
-  return {size, 50, compute_ms, exposed_ms, step_ms, 0.03 * step_ms};
+  const double machine = off(0.005);
+  const double compute_ms = machine * parts.compute_ms * off(0.0042);
+  const double exposed_ms = machine * parts.exposed_ms * off(0.014);
+  const double step_ms = machine * parts.step_ms() * off(0.0042);
+  return {size, 50, std::min(compute_ms, step_ms), exposed_ms, step_ms, 0.03 * step_ms};
 }
 
 EfficiencyModel model_of(const SyntheticLaw& law, const std::vector<std::int64_t>& visited,
@@ -131,27 +132,57 @@ struct Journey {
   std::vector<std::int64_t> visited, predicted;
 };
 
+/// Sizes between those visited, and up to a doubling beyond.
+const std::vector<Journey>& journeys() {
+  static const std::vector<Journey> all = {{{1, 2}, {3, 4}},       {{1, 4}, {2, 3}},
+                                           {{2, 4}, {1, 3}},       {{1, 2, 4}, {3, 6, 8}},
+                                           {{2, 4, 8}, {1, 3, 6}}, {{4, 2, 3}, {1, 6}}};
+  return all;
+}
+
 TEST(EfficiencyModel, PredictsSizesNotVisitedWithinTenPercentWhateverTheLaw) {
-  const std::vector<Journey> journeys = {{{1, 2}, {3, 4}},       {{1, 4}, {2, 3}},       {{2, 4}, {1, 3}},
-                                         {{1, 2, 4}, {3, 6, 8}}, {{2, 4, 8}, {1, 3, 6}}, {{4, 2}, {3, 1}}};
-  int predictions = 0, in_band = 0;
   for (const SyntheticLaw& law : foreign_laws()) {
-    for (const Journey& journey : journeys) {
-      for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    for (const Journey& journey : journeys()) {
+      EfficiencyModel model;
+      for (const std::int64_t ranks : journey.visited) {
+        const Parts parts = law.parts(static_cast<double>(ranks));
+        ASSERT_TRUE(model.observe(observation_of(size_of(ranks), parts)).ok());
+      }
+      for (const std::int64_t ranks : journey.predicted) {
+        const double truth = law.parts(static_cast<double>(ranks)).step_ms();
+        EXPECT_NEAR(model.predict(size_of(ranks))->step_ms.value / truth, 1, 0.1)
+            << law.name << ", " << ranks << " ranks after " << testing::PrintToString(journey.visited);
+      }
+    }
+  }
+}
+
+TEST(EfficiencyModel, NoiseCostsLittleAndTheBandIsHonest) {
+  std::vector<double> errors;
+  int in_band = 0;
+  for (const SyntheticLaw& law : foreign_laws()) {
+    for (const Journey& journey : journeys()) {
+      for (std::uint64_t seed = 1; seed <= 4; ++seed) {
         const EfficiencyModel model = model_of(law, journey.visited, seed);
         for (const std::int64_t ranks : journey.predicted) {
           const Estimate step = model.predict(size_of(ranks))->step_ms;
           const double truth = law.parts(static_cast<double>(ranks)).step_ms();
-          EXPECT_NEAR(step.value / truth, 1, 0.1)
-              << law.name << ", " << ranks << " ranks after " << testing::PrintToString(journey.visited)
-              << ", seed " << seed;
-          ++predictions;
+          errors.push_back(std::abs(step.value / truth - 1));
           in_band += within(step, truth) ? 1 : 0;
         }
       }
     }
   }
-  EXPECT_GE(in_band, 0.9 * predictions) << "of " << predictions;
+  std::sort(errors.begin(), errors.end());
+  const auto at = [&](double part) {
+    return errors[static_cast<std::size_t>(part * static_cast<double>(errors.size() - 1))];
+  };
+  const double band = in_band / static_cast<double>(errors.size());
+  SCOPED_TRACE(testing::Message() << "errors: median " << at(0.5) << ", 95% " << at(0.95) << ", worst "
+                                  << at(1) << "; in the band " << band << " of " << errors.size());
+  EXPECT_LT(at(0.95), 0.1);
+  EXPECT_LT(at(1), 0.15);
+  EXPECT_GT(band, 0.9);
 }
 
 TEST(EfficiencyModel, BandIsWideAfterOneSizeAndHoldsTheTruth) {
@@ -355,11 +386,11 @@ TEST(EfficiencyModel, IsAFunctionOfWhatItObservedAndHardlyMovesWithNoise) {
 
 TEST(EfficiencyModel, KeepsABoundedNumberOfSizes) {
   EfficiencyModel model;
-  for (std::int64_t ranks = 1; ranks <= 70; ++ranks) {
+  for (std::int64_t ranks = 1; ranks <= 34; ++ranks) {
     const auto n = static_cast<double>(ranks);
     ASSERT_TRUE(model.observe(observation_of(size_of(ranks, 1000), {100 / n, 0.01 * n, 0})).ok());
   }
-  EXPECT_EQ(model.sizes(), 64U);
+  EXPECT_EQ(model.sizes(), 32U);
 }
 
 }  // namespace
