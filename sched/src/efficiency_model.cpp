@@ -244,6 +244,7 @@ Result<StepCoefficients> EfficiencyModel::coefficients() const {
   found.beta_local_ms = of(&StepLaw::beta_local_ms);
   found.alpha_node_ms = of(&StepLaw::alpha_node_ms);
   found.beta_node_ms = of(&StepLaw::beta_node_ms);
+  found.moving = of(&StepLaw::moving);
   found.gamma = of(&StepLaw::gamma);
   found.law = laws_.front().law;
   for (const auto& [size, visit] : visits_) {
