@@ -1,0 +1,160 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "paceline/base/clock.hpp"
+#include "paceline/sched/coordinator.hpp"
+#include "paceline/sched/straggler_evidence.hpp"
+
+namespace paceline {
+
+/// What a worker has measured of itself, as sums that only grow: those of its telemetry of the same names.
+/// What is not finite, or negative, is not looked at, and the rest is.
+struct MeasuredSums {
+  std::int64_t steps = 0;
+  std::int64_t grains = 0;
+  double data_s = 0;
+  double forward_s = 0;
+  double backward_s = 0;
+  double reduce_s = 0;
+  double commit_s = 0;
+  double optimizer_s = 0;
+  double cpu_s = 0;
+  std::int64_t wire_bytes = 0;
+  double wire_busy_s = 0;
+};
+
+/// A rank's newest heartbeat.
+struct RankReport {
+  WorkerId worker = 0;
+  std::int64_t rank = 0;
+  std::string node;
+  Instant heard{};
+  std::int64_t share = 0;  ///< of the plan, in grains
+  MeasuredSums sums;
+  std::int64_t slowest_wire_rank = -1;  ///< -1: none
+  double slowest_wire_bytes_per_s = 0;
+};
+
+enum class StepPart { data, compute, optimizer, wire };
+inline constexpr std::size_t step_parts = 4;
+[[nodiscard]] const char* name_of(StepPart part) noexcept;
+
+enum class StragglerCause {
+  slow_read,       ///< it waits for its samples
+  slow_compute,    ///< forward and backward take longer for each grain
+  starved,         ///< the same, since it doesn't get its cores
+  slow_optimizer,  ///< and this more than the rest of its computing
+  slow_wire,       ///< what it sends to other nodes, or they to it, takes longer for each byte
+};
+[[nodiscard]] const char* name_of(StragglerCause cause) noexcept;
+
+struct StragglerSuspect {
+  WorkerId worker = 0;
+  std::int64_t rank = 0;
+  std::string node;
+  friend bool operator==(const StragglerSuspect&, const StragglerSuspect&) = default;
+};
+
+/// Of a slow wire, where the ranks could tell.
+struct SlowPair {
+  std::int64_t from_rank = 0, to_rank = 0;
+  double bytes_per_s = 0;
+  friend bool operator==(const SlowPair&, const SlowPair&) = default;
+};
+
+/// Something that is, or was, out of the ordinary.
+struct StragglerEvent {
+  enum class Kind { began, ended };
+  Kind kind = Kind::began;
+  StepPart part = StepPart::compute;
+  StragglerCause cause = StragglerCause::slow_compute;
+  std::optional<StragglerSuspect> suspect;  ///< none: all ranks alike, and nobody is to blame
+  std::optional<SlowPair> pair;
+  Instant since{};  ///< of what began; as far as that can be told
+  Instant at{};     ///< now: it is believed to be so, or to have ended
+  /// How many times as long as for the median of the other ranks (of all ranks: as before) the part takes:
+  /// per grain, per step or per byte. Of data, where nothing may be usual: how many times as long as theirs
+  /// its own work on a step takes with that wait.
+  double ratio = 1;
+  double lost_s_per_step = 0;  ///< what the step would be shorter without, where nothing else is slow
+  /// For people: one sentence without a full stop. It calls ranks by number, worker and node.
+  std::string sentence;
+};
+
+/// A worker that nothing can be said about.
+struct UnusableRank {
+  StragglerSuspect who;
+  std::string why;
+};
+
+/// When something is out of the ordinary. docs/stragglers.md has the reasons, and what other values do.
+/// Compute, the optimizer and wires are compared as logarithms, so that 0.1 is some 10%; data as a part of
+/// the step.
+struct StragglerRules {
+  DeviationRule sudden_time{0.05, 0.40, 10, 4, 0.7};   ///< of compute and the optimizer
+  DeviationRule lasting_time{0.05, 0.12, 20, 25, 5};   ///< the same
+  DeviationRule sudden_data{0.05, 0.20, 10, 4, 0.7};   ///< of data
+  DeviationRule lasting_data{0.03, 0.08, 20, 25, 10};  ///< the same
+  DeviationRule sudden_wire{0.20, 0.70, 10, 4, 0.7};   ///< of wires
+  DeviationRule lasting_wire{0.20, 0.40, 20, 25, 10};  ///< the same
+  DeviationRule common_time{0.10, 0.40, 10, 4, 0.7};   ///< of all ranks at once, over what is usual
+  DeviationRule common_data{0.05, 0.20, 10, 4, 0.7};
+  DeviationRule common_wire{0.20, 0.70, 10, 4, 0.7};
+  double least_sigma_time = 0.03;  ///< nothing is measured more exactly than that
+  double least_sigma_data = 0.02;
+  double least_sigma_wire = 0.10;
+
+  /// A rank's own history says it too if it is over its level by this part of what it is over its peers.
+  double own_part = 0.5;
+  /// Else it must stand out from its peers by so many standard deviations (by their median absolute
+  /// deviation), as one of few, and for so long.
+  double stands_out = 3;
+  double few = 1.0 / 3;
+  double without_history_s = 5;
+  double least_off_of_two = 0.18;  ///< of two ranks, of which one is always slower: only if by 20%
+  double most_ranks = 0.75;        ///< from this part of the ranks on something is common to all
+
+  double least_cost = 0.03;     ///< of the step: what costs less isn't worth a word
+  double least_exposed = 0.05;  ///< of the step: with less waiting for sums, wires aren't looked at
+  double late = 0.1;  ///< of the step: a rank that joins the sums so much later keeps their senders waiting
+  double fixed_grains =
+      2;  ///< a pass may have a fixed part of so many grains: a smaller share costs more a grain
+  double starved = 0.8;      ///< of the cores that it used before: it doesn't get them
+  double least_cores = 0.8;  ///< which it must have used: who computes elsewhere can't be told to starve
+  std::int64_t warm_up_steps = 5;  ///< of a process
+  double warm_up_s = 1;
+  double usual_after_s = 600;  ///< what is common to all and lasts is what is usual
+  double forget_after_s = 10;  ///< a worker of which nothing is heard any more
+};
+
+/// Finds which rank, which part of its step, since when: and what is common to all.
+///
+/// Ranks wait for each other, so what they wait for each other is never held against one: only what is its
+/// own work is compared, each part by itself, with the median of the other ranks, and with what is usual for
+/// that rank. docs/stragglers.md has the method. The state is a function of what was observed; no time, no
+/// randomness. Not thread-safe. Memory is about 3 KiB for each rank, whatever comes.
+class StragglerDetector {
+ public:
+  explicit StragglerDetector(const StragglerRules& rules = {}) : rules_(rules) {}
+
+  /// About ten times a second: the newest heartbeat of each rank of the generation. Those that were there
+  /// last time are no news, and one that is older than what is known already is passed over; sums that stay
+  /// lower are a new beginning. Who is missing is forgotten, at once in a new generation. `now` may jump, to
+  /// and fro.
+  [[nodiscard]] std::vector<StragglerEvent> observe(Instant now, std::int64_t generation,
+                                                    const std::vector<RankReport>& reports);
+
+  /// What began and hasn't ended, as it is now.
+  [[nodiscard]] std::vector<StragglerEvent> active() const;
+  /// Whom it can't judge, and why: who reports nothing, or what makes no sense.
+  [[nodiscard]] std::vector<UnusableRank> unusable() const;
+};
+
+}  // namespace paceline
