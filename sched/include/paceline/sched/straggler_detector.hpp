@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -11,24 +12,9 @@
 #include "paceline/base/clock.hpp"
 #include "paceline/sched/coordinator.hpp"
 #include "paceline/sched/straggler_evidence.hpp"
+#include "paceline/sched/straggler_intake.hpp"
 
 namespace paceline {
-
-/// What a worker has measured of itself, as sums that only grow: those of its telemetry of the same names.
-/// What is not finite, or negative, is not looked at, and the rest is.
-struct MeasuredSums {
-  std::int64_t steps = 0;
-  std::int64_t grains = 0;
-  double data_s = 0;
-  double forward_s = 0;
-  double backward_s = 0;
-  double reduce_s = 0;
-  double commit_s = 0;
-  double optimizer_s = 0;
-  double cpu_s = 0;
-  std::int64_t wire_bytes = 0;
-  double wire_busy_s = 0;
-};
 
 /// A rank's newest heartbeat.
 struct RankReport {
@@ -87,6 +73,9 @@ struct StragglerEvent {
   /// For people: one sentence without a full stop. It calls ranks by number, worker and node.
   std::string sentence;
 };
+
+/// Why something ended: it is over; all ranks have been so for so long that it is usual; the rank left.
+enum class StragglerEnding { over, usual, left };
 
 /// A worker that nothing can be said about.
 struct UnusableRank {
@@ -151,10 +140,121 @@ class StragglerDetector {
   [[nodiscard]] std::vector<StragglerEvent> observe(Instant now, std::int64_t generation,
                                                     const std::vector<RankReport>& reports);
 
-  /// What began and hasn't ended, as it is now.
+  /// What began and hasn't ended, as it was when it began.
   [[nodiscard]] std::vector<StragglerEvent> active() const;
   /// Whom it can't judge, and why: who reports nothing, or what makes no sense.
   [[nodiscard]] std::vector<UnusableRank> unusable() const;
+
+ private:
+  /// What is compared. Of wires both what a rank sends to all others and what it sends to the slowest.
+  enum Quantity : std::size_t { data, compute, optimizer, wires, slowest_wire };
+  static constexpr std::size_t quantities = 5;
+
+  struct Rank {
+    StragglerSuspect who;
+    SumsIntake intake;
+    std::optional<Instant> heard;
+    double known_since_s = 0, heard_s = 0, reported_s = 0;
+    std::int64_t slowest_wire_rank = -1;
+    double slowest_wire_bytes_per_s = 0;
+    bool listed = false;                      ///< in what was observed last
+    bool fresh = false;                       ///< its last steps are new
+    MeasuredSteps steps;                      ///< the last
+    double share = 0;                         ///< in them
+    std::array<double, quantities> values{};  ///< in them; NaN: unknown
+    double compute_as_is = 0;                 ///< with no regard to a fixed part
+    std::array<DeviationSeries, quantities> series;
+    std::array<bool, quantities> counted{};  ///< in what is common to all: a value that was not yet
+    double own_part = 0;                     ///< of the step that is its own work, smoothed
+    // Cores: sums that fade, while nothing is wrong, and since something has been.
+    MeasuredSteps usual, lately;
+    std::array<std::optional<StragglerEvent>, 3> active;  ///< of data, compute, optimizer
+    std::string blamed_node;                              ///< for its wires; "": none
+  };
+  using Ranks = std::map<WorkerId, Rank>;
+
+  /// What a rank is compared with, in ascending order.
+  struct Peers {
+    std::vector<double> values, compute_as_is;
+    double share = 0;
+  };
+  /// Who joins the sums last: the own part of the step of the last rank, its node, and the last one of the
+  /// other nodes.
+  struct Arrivals {
+    double last = 0, last_elsewhere = 0;
+    std::string node;
+  };
+
+  /// Of all ranks at once, one quantity.
+  struct Common {
+    DeviationSum sum;
+    RecentMedian values;  ///< by how much the median rank is over what is usual for it
+    double jump = 0, last = 0;
+    [[nodiscard]] double over() const { return values.median(std::min<std::size_t>(sum.run(), 8)); }
+    std::int64_t count = 0;
+    std::optional<StragglerEvent> active;
+    double began_s = 0;
+  };
+
+  // What comes in: straggler_detector.cpp.
+  void advance(Instant now);
+  void begin_generation(std::int64_t generation, const std::vector<RankReport>& reports);
+  void take(const RankReport& report);
+  void take_steps(Rank& rank, const MeasuredSteps& steps);
+  void forget(std::vector<StragglerEvent>& events);
+  [[nodiscard]] bool current(const Rank& rank) const;
+
+  // How ranks compare: straggler_comparison.cpp.
+  void compare(Quantity quantity);
+  void note_arrivals();
+  /// Of this generation; null: none.
+  [[nodiscard]] const Rank* rank_numbered(std::int64_t number) const;
+  [[nodiscard]] Peers peers_in(Quantity quantity) const;
+  [[nodiscard]] double off_from(const Peers& peers, const Rank& rank, Quantity quantity) const;
+  void observe(Rank& rank, Quantity quantity, double off);
+  void follow_cores(Rank& rank);
+  void compare_common(Quantity quantity);
+  [[nodiscard]] bool wires_matter() const;
+  [[nodiscard]] bool receivers_late(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] const DeviationRule& sudden_rule(Quantity quantity) const;
+  [[nodiscard]] const DeviationRule& lasting_rule(Quantity quantity) const;
+  [[nodiscard]] const DeviationRule& common_rule(Quantity quantity) const;
+  [[nodiscard]] double least_sigma(Quantity quantity) const;
+
+  // What is concluded: straggler_judgement.cpp.
+  void judge(Rank& rank, Quantity quantity, std::vector<StragglerEvent>& events);
+  void judge_common(Quantity quantity, std::vector<StragglerEvent>& events);
+  [[nodiscard]] bool complete(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] bool credible(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] bool worth_a_word(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] double off_of(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] bool history_says(const Rank& rank, Quantity quantity, double off) const;
+  [[nodiscard]] bool stands_out(const Rank& rank, Quantity quantity, double off) const;
+  [[nodiscard]] bool is_common(Quantity quantity, double over) const;
+  [[nodiscard]] double since_s(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] bool is_starved(const Rank& rank) const;
+  [[nodiscard]] StragglerEvent described(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] StragglerEvent described_common(Quantity quantity) const;
+
+  // Whose wires: straggler_wires.cpp.
+  void judge_wires(std::vector<StragglerEvent>& events);
+  void blame_wire(Rank& rank, std::vector<StragglerEvent>& events);
+  [[nodiscard]] bool wire_suspicious(const Rank& rank) const;
+  [[nodiscard]] std::string node_to_blame(const Rank& rank) const;
+  [[nodiscard]] StragglerEvent described_wire(const Rank& rank, const std::string& node) const;
+
+  [[nodiscard]] Instant instant_of(double at_s) const;
+  [[nodiscard]] StragglerEvent ended(StragglerEvent event, StragglerEnding how) const;
+
+  StragglerRules rules_;
+  std::optional<Instant> now_;
+  double now_s_ = 0;  ///< time that went by, without jumps
+  std::int64_t generation_ = -1;
+  Ranks ranks_;
+  std::map<std::int64_t, WorkerId> by_number_;  ///< those of the generation
+  Arrivals arrivals_;
+  std::array<Common, 4> common_;                      ///< of data, compute, optimizer, wires
+  std::map<std::string, StragglerEvent> slow_wires_;  ///< by the node that is blamed
 };
 
 }  // namespace paceline

@@ -77,8 +77,11 @@ class DeviationSeries {
   /// By how much its last values are over what is usual for it.
   [[nodiscard]] double over_level(std::size_t most) const { return values_.median(most) - level_; }
   [[nodiscard]] double recent_off(std::size_t most) const { return offs_.median(most); }
+  [[nodiscard]] double last_off() const noexcept { return last_off_; }
   [[nodiscard]] double mean_off() const noexcept { return mean_off_; }
-  [[nodiscard]] double sigma(double least) const noexcept;
+  /// The noise from one value to the next, and with that from minute to minute.
+  [[nodiscard]] double jumping_sigma(double least) const noexcept;
+  [[nodiscard]] double wandering_sigma(double least) const noexcept;
   [[nodiscard]] std::int64_t count() const noexcept { return count_; }
 
  private:
