@@ -52,26 +52,33 @@ void StragglerDetector::note_arrivals() {
   for (const auto& [worker, rank] : ranks_) {
     if (!rank.listed) continue;
     by_number_[rank.who.rank] = worker;
+    const double own_part = std::max(rank.own_part, rank.last_own_part);
+    if (!current(rank) || own_part == 0) arrivals_.unknown = true;
     if (!current(rank)) continue;
-    if (rank.own_part > arrivals_.last && rank.who.node != arrivals_.node) {
+    arrivals_.exposed = std::min(arrivals_.exposed, 1 - rank.own_part);
+    if (own_part > arrivals_.last && rank.who.node != arrivals_.node) {
       arrivals_.last_elsewhere = arrivals_.last;
       arrivals_.node = rank.who.node;
     }
     double& last = rank.who.node == arrivals_.node ? arrivals_.last : arrivals_.last_elsewhere;
-    last = std::max(last, rank.own_part);
+    last = std::max(last, own_part);
   }
 }
 
 bool StragglerDetector::wires_matter() const {
-  return arrivals_.last > 0 && 1 - arrivals_.last >= rules_.least_exposed;
+  return arrivals_.exposed < 1 && arrivals_.exposed >= rules_.least_exposed;
 }
 
-bool StragglerDetector::receivers_late(const Rank& rank, Quantity quantity) const {
-  const double late = rank.own_part + rules_.late;
-  if (quantity == wires)
-    return (rank.who.node == arrivals_.node ? arrivals_.last_elsewhere : arrivals_.last) > late;
+StragglerDetector::Receivers StragglerDetector::receivers_of(const Rank& rank, Quantity quantity) const {
+  if (quantity == wires) {
+    if (arrivals_.unknown) return Receivers::late;
+    const double last = rank.who.node == arrivals_.node ? arrivals_.last_elsewhere : arrivals_.last;
+    return last - rank.own_part > rules_.late ? Receivers::late : Receivers::in_time;
+  }
   const Rank* to = rank_numbered(rank.slowest_wire_rank);
-  return to != nullptr && to->own_part > late;
+  if (to == nullptr || !current(*to) || to->own_part == 0) return Receivers::late;
+  if (to->own_part - rank.own_part > rules_.late) return Receivers::late;
+  return to->last_own_part - rank.last_own_part > rules_.late ? Receivers::late_now : Receivers::in_time;
 }
 
 const StragglerDetector::Rank* StragglerDetector::rank_numbered(std::int64_t number) const {
@@ -89,13 +96,14 @@ void StragglerDetector::follow_cores(Rank& rank) {
 void StragglerDetector::observe(Rank& rank, Quantity quantity, double off) {
   DeviationSeries& series = rank.series[quantity];
   const bool of_wires = quantity >= wires;
-  if (of_wires && (!wires_matter() || receivers_late(rank, quantity))) {
+  if (of_wires) {
+    const Receivers receivers = wires_matter() ? receivers_of(rank, quantity) : Receivers::late;
     // While another keeps it waiting, what is known of a slow wire stays, and nothing new is believed.
-    if (rank.blamed_node.empty()) {
+    if (receivers == Receivers::late && rank.blamed_node.empty()) {
       series.sudden.refute(sudden_rule(quantity));
       series.lasting.refute(lasting_rule(quantity));
     }
-    return;
+    if (receivers != Receivers::in_time) return;
   }
   const bool active = of_wires ? !rank.blamed_node.empty() : rank.active[quantity].has_value();
   const Common& common = common_[std::min<std::size_t>(quantity, wires)];

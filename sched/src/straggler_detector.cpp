@@ -33,8 +33,9 @@ bool any_unknown(const MeasuredSteps& steps) {
 
 }  // namespace
 
-StragglerEvent StragglerDetector::ended(StragglerEvent event, StragglerEnding how) const {
-  event.sentence = sentence_of_end(event, how, to_seconds(*now_ - event.since));
+StragglerEvent StragglerDetector::ended(const Active& active, StragglerEnding how) const {
+  StragglerEvent event = active.event;
+  event.sentence = sentence_of_end(event, how, now_s_ - active.since_s);
   event.kind = StragglerEvent::Kind::ended;
   event.at = *now_;
   return event;
@@ -55,7 +56,7 @@ void StragglerDetector::begin_generation(std::int64_t generation, const std::vec
   const bool other_size = reports.size() != ranks_.size();
   for (auto& [worker, rank] : ranks_) {
     rank.intake.skip();
-    rank.own_part = 0;
+    rank.own_part = rank.last_own_part = 0;
     rank.slowest_wire_rank = -1;
     for (const Quantity quantity : {wires, slowest_wire}) rank.series[quantity].forget_level();
     if (other_size) rank.series[data].forget_level();
@@ -67,8 +68,8 @@ void StragglerDetector::take_steps(Rank& rank, const MeasuredSteps& steps) {
   rank.reported_s = now_s_;
   const double share = steps.grains / steps.steps, all_s = steps.all_s();
   if (std::isfinite(share)) rank.share = share;
-  const double own_part = all_s > 0 ? steps.own_s() / all_s : 0;
-  rank.own_part += (rank.own_part == 0 ? 1 : own_part_weight) * (own_part - rank.own_part);
+  rank.last_own_part = all_s > 0 ? steps.own_s() / all_s : 0;
+  rank.own_part += (rank.own_part == 0 ? 1 : own_part_weight) * (rank.last_own_part - rank.own_part);
   rank.compute_as_is = logarithm(steps.compute_s / steps.grains);
   rank.values[data] = all_s > 0 ? steps.data_s / all_s : unknown;
   rank.values[compute] = rank.compute_as_is - std::log1p(rules_.fixed_grains / share);
@@ -141,10 +142,10 @@ std::vector<StragglerEvent> StragglerDetector::active() const {
   std::vector<StragglerEvent> events;
   for (const auto& [worker, rank] : ranks_)
     for (const auto& active : rank.active)
-      if (active) events.push_back(*active);
-  for (const auto& [node, event] : slow_wires_) events.push_back(event);
+      if (active) events.push_back(active->event);
+  for (const auto& [node, active] : slow_wires_) events.push_back(active.event);
   for (const Common& common : common_)
-    if (common.active) events.push_back(*common.active);
+    if (common.active) events.push_back(common.active->event);
   return events;
 }
 

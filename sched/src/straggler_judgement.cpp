@@ -101,13 +101,14 @@ bool StragglerDetector::is_starved(const Rank& rank) const {
          cores(rank.lately) < rules_.starved * before;
 }
 
-StragglerEvent StragglerDetector::described(const Rank& rank, Quantity quantity) const {
+StragglerDetector::Active StragglerDetector::described(const Rank& rank, Quantity quantity) const {
   const MeasuredSteps& steps = rank.steps;
   const double off = off_of(rank, quantity);
   StragglerEvent event;
   event.part = static_cast<StepPart>(quantity);
   event.suspect = rank.who;
-  event.since = instant_of(since_s(rank, quantity));
+  const double since = since_s(rank, quantity);
+  event.since = instant_of(since);
   event.at = *now_;
   event.ratio = std::exp(off);
   switch (quantity) {
@@ -127,12 +128,12 @@ StragglerEvent StragglerDetector::described(const Rank& rank, Quantity quantity)
       event.lost_s_per_step = part_of(off) * steps.optimizer_s / steps.steps;
   }
   event.sentence = sentence_of(event);
-  return event;
+  return {event, since, now_s_};
 }
 
 void StragglerDetector::judge(Rank& rank, Quantity quantity, std::vector<StragglerEvent>& events) {
   DeviationSeries& series = rank.series[quantity];
-  std::optional<StragglerEvent>& active = rank.active[quantity];
+  std::optional<Active>& active = rank.active[quantity];
   if (active) {
     if (series.sudden.sum() > 0 || series.lasting.sum() > 0) return;
     events.push_back(ended(*active, StragglerEnding::over));
@@ -142,7 +143,7 @@ void StragglerDetector::judge(Rank& rank, Quantity quantity, std::vector<Straggl
   if (!rank.fresh || !complete(rank, quantity) || !credible(rank, quantity) || !worth_a_word(rank, quantity))
     return;
   active = described(rank, quantity);
-  events.push_back(*active);
+  events.push_back(active->event);
 }
 
 // ---- all ranks at once -----------------------------------------------------------------------------
@@ -157,7 +158,7 @@ bool StragglerDetector::is_common(Quantity quantity, double over) const {
   return static_cast<double>(alike) >= rules_.most_ranks * static_cast<double>(known);
 }
 
-StragglerEvent StragglerDetector::described_common(Quantity quantity) const {
+StragglerDetector::Active StragglerDetector::described_common(Quantity quantity) const {
   const Common& common = common_[quantity];
   StragglerEvent event;
   event.part = static_cast<StepPart>(quantity);
@@ -182,7 +183,7 @@ StragglerEvent StragglerDetector::described_common(Quantity quantity) const {
   if (quantity == data) event.ratio = 1 / std::max(1 - common.over(), least_part);
   if (!lost_s.empty()) event.lost_s_per_step = median_of(std::move(lost_s));
   event.sentence = sentence_of(event, ranks);
-  return event;
+  return {event, common.sum.since_s(), now_s_};
 }
 
 void StragglerDetector::judge_common(Quantity quantity, std::vector<StragglerEvent>& events) {
@@ -193,7 +194,7 @@ void StragglerDetector::judge_common(Quantity quantity, std::vector<StragglerEve
   };
   if (common.active) {
     if (common.sum.sum() == 0) return end(StragglerEnding::over);
-    if (now_s_ - common.began_s < rules_.usual_after_s) return;
+    if (now_s_ - common.active->at_s < rules_.usual_after_s) return;
     for (auto& [worker, rank] : ranks_) rank.series[quantity].accept();
     common.sum.reset();
     return end(StragglerEnding::usual);
@@ -201,8 +202,7 @@ void StragglerDetector::judge_common(Quantity quantity, std::vector<StragglerEve
   if (!common.sum.complete(common_rule(quantity), now_s_) || !is_common(quantity, common.over())) return;
   if (quantity == wires && !wires_matter()) return;
   common.active = described_common(quantity);
-  common.began_s = now_s_;
-  events.push_back(*common.active);
+  events.push_back(common.active->event);
 }
 
 }  // namespace paceline

@@ -43,7 +43,7 @@ std::string StragglerDetector::node_to_blame(const Rank& rank) const {
   return votes(receiver) > votes(rank.who.node) ? receiver : rank.who.node;
 }
 
-StragglerEvent StragglerDetector::described_wire(const Rank& rank, const std::string& node) const {
+StragglerDetector::Active StragglerDetector::described_wire(const Rank& rank, const std::string& node) const {
   const Quantity quantity = complete(rank, wires) && credible(rank, wires) ? wires : slowest_wire;
   StragglerEvent event;
   event.part = StepPart::wire;
@@ -55,24 +55,24 @@ StragglerEvent StragglerDetector::described_wire(const Rank& rank, const std::st
     if (to->who.node == node) event.suspect = to->who;
   }
   const double off = off_of(rank, quantity);
-  event.since = instant_of(since_s(rank, quantity));
+  const double since = since_s(rank, quantity);
+  event.since = instant_of(since);
   event.at = *now_;
   event.ratio = std::exp(off);
-  const double exposed = 1 - arrivals_.last;
-  event.lost_s_per_step = (1 - 1 / event.ratio) * exposed * rank.steps.all_s() / rank.steps.steps;
+  event.lost_s_per_step = (1 - 1 / event.ratio) * arrivals_.exposed * rank.steps.all_s() / rank.steps.steps;
   event.sentence = sentence_of(event);
-  return event;
+  return {event, since, now_s_};
 }
 
 void StragglerDetector::blame_wire(Rank& rank, std::vector<StragglerEvent>& events) {
   const bool sure = (complete(rank, wires) && credible(rank, wires)) ||
                     (complete(rank, slowest_wire) && credible(rank, slowest_wire));
-  if (!sure || !wires_matter() || receivers_late(rank, slowest_wire)) return;
+  if (!sure || !wires_matter() || receivers_of(rank, slowest_wire) == Receivers::late) return;
   rank.blamed_node = node_to_blame(rank);
   if (slow_wires_.count(rank.blamed_node) > 0) return;
-  const StragglerEvent event = described_wire(rank, rank.blamed_node);
-  slow_wires_.emplace(rank.blamed_node, event);
-  events.push_back(event);
+  const Active active = described_wire(rank, rank.blamed_node);
+  slow_wires_.emplace(rank.blamed_node, active);
+  events.push_back(active.event);
 }
 
 void StragglerDetector::judge_wires(std::vector<StragglerEvent>& events) {

@@ -108,7 +108,7 @@ std::string sentence_of(const StragglerEvent& event, std::size_t ranks) {
                       : event.part == StepPart::data ? ": the filesystem is slow"
                       : event.part == StepPart::wire ? ": the network is slow"
                                                      : "";
-  return concat(what, ", since ", seconds(for_s), " ago", blame);
+  return concat(what, ", for ", seconds(for_s), " now", blame);
 }
 
 std::string sentence_of_end(const StragglerEvent& began, StragglerEnding how, double lasted_s) {

@@ -88,7 +88,7 @@ struct UnusableRank {
 /// the step.
 struct StragglerRules {
   DeviationRule sudden_time{0.05, 0.40, 10, 4, 0.7};   ///< of compute and the optimizer
-  DeviationRule lasting_time{0.05, 0.12, 20, 25, 5};   ///< the same
+  DeviationRule lasting_time{0.08, 0.18, 20, 25, 10};  ///< the same
   DeviationRule sudden_data{0.05, 0.20, 10, 4, 0.7};   ///< of data
   DeviationRule lasting_data{0.03, 0.08, 20, 25, 10};  ///< the same
   DeviationRule sudden_wire{0.20, 0.70, 10, 4, 0.7};   ///< of wires
@@ -150,6 +150,12 @@ class StragglerDetector {
   enum Quantity : std::size_t { data, compute, optimizer, wires, slowest_wire };
   static constexpr std::size_t quantities = 5;
 
+  /// What began, and when that was on the clock that doesn't jump.
+  struct Active {
+    StragglerEvent event;
+    double since_s = 0, at_s = 0;
+  };
+
   struct Rank {
     StragglerSuspect who;
     SumsIntake intake;
@@ -165,11 +171,12 @@ class StragglerDetector {
     double compute_as_is = 0;                 ///< with no regard to a fixed part
     std::array<DeviationSeries, quantities> series;
     std::array<bool, quantities> counted{};  ///< in what is common to all: a value that was not yet
-    double own_part = 0;                     ///< of the step that is its own work, smoothed
+    /// Of the step that is its own work: smoothed, and of the last steps. 0: unknown.
+    double own_part = 0, last_own_part = 0;
     // Cores: sums that fade, while nothing is wrong, and since something has been.
     MeasuredSteps usual, lately;
-    std::array<std::optional<StragglerEvent>, 3> active;  ///< of data, compute, optimizer
-    std::string blamed_node;                              ///< for its wires; "": none
+    std::array<std::optional<Active>, 3> active;  ///< of data, compute, optimizer
+    std::string blamed_node;                      ///< for its wires; "": none
   };
   using Ranks = std::map<WorkerId, Rank>;
 
@@ -183,6 +190,8 @@ class StragglerDetector {
   struct Arrivals {
     double last = 0, last_elsewhere = 0;
     std::string node;
+    bool unknown = false;  ///< of some
+    double exposed = 1;    ///< of the step: even the last rank waits for sums
   };
 
   /// Of all ranks at once, one quantity.
@@ -192,8 +201,7 @@ class StragglerDetector {
     double jump = 0, last = 0;
     [[nodiscard]] double over() const { return values.median(std::min<std::size_t>(sum.run(), 8)); }
     std::int64_t count = 0;
-    std::optional<StragglerEvent> active;
-    double began_s = 0;
+    std::optional<Active> active;
   };
 
   // What comes in: straggler_detector.cpp.
@@ -215,7 +223,9 @@ class StragglerDetector {
   void follow_cores(Rank& rank);
   void compare_common(Quantity quantity);
   [[nodiscard]] bool wires_matter() const;
-  [[nodiscard]] bool receivers_late(const Rank& rank, Quantity quantity) const;
+  /// Whether those that a rank sends to come so late that this would be taken for slow wires.
+  enum class Receivers { in_time, late_now, late };
+  [[nodiscard]] Receivers receivers_of(const Rank& rank, Quantity quantity) const;
   [[nodiscard]] const DeviationRule& sudden_rule(Quantity quantity) const;
   [[nodiscard]] const DeviationRule& lasting_rule(Quantity quantity) const;
   [[nodiscard]] const DeviationRule& common_rule(Quantity quantity) const;
@@ -233,18 +243,18 @@ class StragglerDetector {
   [[nodiscard]] bool is_common(Quantity quantity, double over) const;
   [[nodiscard]] double since_s(const Rank& rank, Quantity quantity) const;
   [[nodiscard]] bool is_starved(const Rank& rank) const;
-  [[nodiscard]] StragglerEvent described(const Rank& rank, Quantity quantity) const;
-  [[nodiscard]] StragglerEvent described_common(Quantity quantity) const;
+  [[nodiscard]] Active described(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] Active described_common(Quantity quantity) const;
 
   // Whose wires: straggler_wires.cpp.
   void judge_wires(std::vector<StragglerEvent>& events);
   void blame_wire(Rank& rank, std::vector<StragglerEvent>& events);
   [[nodiscard]] bool wire_suspicious(const Rank& rank) const;
   [[nodiscard]] std::string node_to_blame(const Rank& rank) const;
-  [[nodiscard]] StragglerEvent described_wire(const Rank& rank, const std::string& node) const;
+  [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node) const;
 
   [[nodiscard]] Instant instant_of(double at_s) const;
-  [[nodiscard]] StragglerEvent ended(StragglerEvent event, StragglerEnding how) const;
+  [[nodiscard]] StragglerEvent ended(const Active& active, StragglerEnding how) const;
 
   StragglerRules rules_;
   std::optional<Instant> now_;
@@ -253,8 +263,8 @@ class StragglerDetector {
   Ranks ranks_;
   std::map<std::int64_t, WorkerId> by_number_;  ///< those of the generation
   Arrivals arrivals_;
-  std::array<Common, 4> common_;                      ///< of data, compute, optimizer, wires
-  std::map<std::string, StragglerEvent> slow_wires_;  ///< by the node that is blamed
+  std::array<Common, 4> common_;              ///< of data, compute, optimizer, wires
+  std::map<std::string, Active> slow_wires_;  ///< by the node that is blamed
 };
 
 }  // namespace paceline
