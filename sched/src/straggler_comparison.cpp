@@ -15,16 +15,16 @@ constexpr double most_jump = 0.5;
 /// A common sum beyond this part of its limit: what is seen isn't usual.
 constexpr double suspicious_part = 0.25;
 
-void fade_into(MeasuredSteps& sums, const MeasuredSteps& steps, double weight) {
-  if (!std::isfinite(steps.cpu_s) || !std::isfinite(steps.compute_s)) return;
-  const double keep = 1 - weight;
-  sums.steps = keep * sums.steps + steps.steps;
-  sums.cpu_s = keep * sums.cpu_s + steps.cpu_s;
-  sums.compute_s = keep * sums.compute_s + steps.compute_s;
-  sums.wait_s = keep * sums.wait_s + (steps.all_s() - steps.compute_s);
-}
-
 }  // namespace
+
+void StragglerDetector::CoreUse::add(const MeasuredSteps& steps) {
+  if (!std::isfinite(steps.cpu_s) || !std::isfinite(steps.compute_s)) return;
+  const auto fade_into = [](double& sum, double value) { sum = (1 - cores_weight) * sum + value; };
+  fade_into(cpu_s, steps.cpu_s);
+  fade_into(span_s, steps.ended_s - steps.began_s);
+  fade_into(compute_s, steps.compute_s);
+  fade_into(all_s, steps.all_s());
+}
 
 const DeviationRule& StragglerDetector::sudden_rule(Quantity quantity) const {
   if (quantity == data) return rules_.sudden_data;
@@ -52,7 +52,7 @@ void StragglerDetector::note_arrivals() {
   for (const auto& [worker, rank] : ranks_) {
     if (!rank.listed) continue;
     by_number_[rank.who.rank] = worker;
-    const double own_part = std::max(rank.own_part, rank.last_own_part);
+    const double own_part = rank.own_part;
     if (!current(rank) || own_part == 0) arrivals_.unknown = true;
     if (!current(rank)) continue;
     arrivals_.exposed = std::min(arrivals_.exposed, 1 - rank.own_part);
@@ -73,9 +73,10 @@ StragglerDetector::Receivers StragglerDetector::receivers_of(const Rank& rank, Q
   if (quantity == wires) {
     if (arrivals_.unknown) return Receivers::late;
     const double last = rank.who.node == arrivals_.node ? arrivals_.last_elsewhere : arrivals_.last;
-    return last - rank.own_part > rules_.late ? Receivers::late : Receivers::in_time;
+    if (last - rank.own_part > rules_.late) return Receivers::late;
   }
   const Rank* to = rank_numbered(rank.slowest_wire_rank);
+  if (quantity == wires && to == nullptr) return Receivers::in_time;
   if (to == nullptr || !current(*to) || to->own_part == 0) return Receivers::late;
   if (to->own_part - rank.own_part > rules_.late) return Receivers::late;
   return to->last_own_part - rank.last_own_part > rules_.late ? Receivers::late_now : Receivers::in_time;
@@ -88,9 +89,12 @@ const StragglerDetector::Rank* StragglerDetector::rank_numbered(std::int64_t num
 
 void StragglerDetector::follow_cores(Rank& rank) {
   const DeviationSeries& series = rank.series[compute];
-  if (series.sudden.run() == 0 && series.lasting.run() == 0) rank.lately = {};
-  if (series.sudden.sum() == 0 && !rank.active[compute]) fade_into(rank.usual, rank.steps, cores_weight);
-  if (series.sudden.run() > 0 || series.lasting.run() > 0) fade_into(rank.lately, rank.steps, cores_weight);
+  if (series.sudden.run() == 0 && series.lasting.run() == 0) {
+    rank.cores_lately = {};
+  } else {
+    rank.cores_lately.add(rank.steps);
+  }
+  if (series.sudden.sum() == 0 && !rank.active[compute]) rank.usual_cores.add(rank.steps);
 }
 
 void StragglerDetector::observe(Rank& rank, Quantity quantity, double off) {

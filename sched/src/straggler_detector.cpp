@@ -93,10 +93,10 @@ void StragglerDetector::take(const RankReport& report) {
   }
   if (rank.heard == report.heard) return;
   rank.heard = report.heard;
-  rank.heard_s = now_s_;
+  rank.heard_s = now_s_ - std::clamp(to_seconds(*now_ - report.heard), 0.0, most_tick_s);
   rank.slowest_wire_rank = report.slowest_wire_rank;
   rank.slowest_wire_bytes_per_s = report.slowest_wire_bytes_per_s;
-  if (const auto steps = rank.intake.take(report.sums, now_s_)) take_steps(rank, *steps);
+  if (const auto steps = rank.intake.take(report.sums, rank.heard_s)) take_steps(rank, *steps);
 }
 
 bool StragglerDetector::current(const Rank& rank) const {

@@ -80,25 +80,22 @@ bool StragglerDetector::worth_a_word(const Rank& rank, Quantity quantity) const 
 }
 
 bool StragglerDetector::is_starved(const Rank& rank) const {
-  const auto cores = [](const MeasuredSteps& steps) {
-    return steps.compute_s > 0 ? steps.cpu_s / steps.compute_s : 0;
-  };
-  // What a rank uses while it waits is not told apart: before, it waited, and may have used its cores then
-  // too.
-  const auto cores_before = [&](const MeasuredSteps& usual) {
-    const double all_s = usual.compute_s + usual.wait_s;
-    return all_s > 0 ? std::min(cores(usual), std::max(1.0, usual.cpu_s / all_s)) : 0;
-  };
-  double before = cores_before(rank.usual);
+  double needed = rank.usual_cores.needed();
   if (!rank.series[compute].mature()) {
     std::vector<double> peers;
     for (const auto& [worker, other] : ranks_)
-      if (worker != rank.who.worker && other.usual.compute_s > 0) peers.push_back(cores_before(other.usual));
+      if (worker != rank.who.worker && other.usual_cores.span_s > 0)
+        peers.push_back(other.usual_cores.needed());
     if (peers.empty()) return false;
-    before = median_of(std::move(peers));
+    needed = median_of(std::move(peers));
   }
-  return before >= rules_.least_cores && rank.lately.compute_s > 0 &&
-         cores(rank.lately) < rules_.starved * before;
+  return needed >= rules_.least_cores && rank.cores_lately.span_s > 0 &&
+         rank.cores_lately.computing() < rules_.starved * needed;
+}
+
+bool StragglerDetector::goes_on(const Rank& rank, Quantity quantity) const {
+  const DeviationSeries& series = rank.series[quantity];
+  return series.sudden.sum() > 0 || series.lasting.sum() > lasting_rule(quantity).limit / 2;
 }
 
 StragglerDetector::Active StragglerDetector::described(const Rank& rank, Quantity quantity) const {
@@ -132,10 +129,9 @@ StragglerDetector::Active StragglerDetector::described(const Rank& rank, Quantit
 }
 
 void StragglerDetector::judge(Rank& rank, Quantity quantity, std::vector<StragglerEvent>& events) {
-  DeviationSeries& series = rank.series[quantity];
   std::optional<Active>& active = rank.active[quantity];
   if (active) {
-    if (series.sudden.sum() > 0 || series.lasting.sum() > 0) return;
+    if (goes_on(rank, quantity)) return;
     events.push_back(ended(*active, StragglerEnding::over));
     active.reset();
     return;

@@ -49,7 +49,7 @@ class Simulation {
       : job_(job), detector_(rules), random_(job.seed) {
     for (int i = 0; i < job.ranks; ++i) ranks_.push_back(make_rank(i));
     share_evenly();
-    if (job.life) {
+    if (job.broken_sensors) {
       ranks_.back().broken_wire_sensor = true;
       if (job.ranks > 4) ranks_[static_cast<std::size_t>(job.ranks) / 2].mute = true;
     }
@@ -261,6 +261,7 @@ class Simulation {
     const std::size_t lost = 1;
     const double back_s = ranks_[lost].free_s;
     ranks_[lost] = make_rank(static_cast<int>(lost));
+    ranks_[lost].broken_wire_sensor = job_.broken_sensors && lost + 1 == ranks_.size();
     ranks_[lost].free_s = back_s;
     share_evenly();
   }

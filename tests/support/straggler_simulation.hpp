@@ -40,8 +40,9 @@ struct SimulatedJob {
   double long_step = 0.01;   ///< part of the steps in which one rank takes three times as long to compute
   double lost = 0.02, late = 0.02;  ///< parts of the heartbeats
   double fixed_grains = 0.5;
-  bool life = false;  ///< evaluation, checkpoints, rebalancing, a repair, a clock that jumps, broken sensors
-  bool spin = false;  ///< ranks use their cores while they wait
+  bool life = false;            ///< evaluation, checkpoints, rebalancing, repairs, a clock that jumps
+  bool broken_sensors = false;  ///< the last rank says NaN of its wires, the one in the middle says nothing
+  bool spin = false;            ///< ranks use their cores while they wait
   std::vector<PlantedFault> faults;
 };
 

@@ -87,15 +87,15 @@ struct UnusableRank {
 /// Compute, the optimizer and wires are compared as logarithms, so that 0.1 is some 10%; data as a part of
 /// the step.
 struct StragglerRules {
-  DeviationRule sudden_time{0.05, 0.40, 10, 4, 0.7};   ///< of compute and the optimizer
+  DeviationRule sudden_time{0.02, 0.40, 8, 3, 0.7};    ///< of compute and the optimizer
   DeviationRule lasting_time{0.08, 0.18, 20, 25, 10};  ///< the same
-  DeviationRule sudden_data{0.05, 0.20, 10, 4, 0.7};   ///< of data
+  DeviationRule sudden_data{0.03, 0.20, 8, 3, 0.7};    ///< of data
   DeviationRule lasting_data{0.03, 0.08, 20, 25, 10};  ///< the same
-  DeviationRule sudden_wire{0.20, 0.70, 10, 4, 0.7};   ///< of wires
+  DeviationRule sudden_wire{0.15, 0.60, 8, 3, 0.7};    ///< of wires
   DeviationRule lasting_wire{0.20, 0.40, 20, 25, 10};  ///< the same
-  DeviationRule common_time{0.10, 0.40, 10, 4, 0.7};   ///< of all ranks at once, over what is usual
-  DeviationRule common_data{0.05, 0.20, 10, 4, 0.7};
-  DeviationRule common_wire{0.20, 0.70, 10, 4, 0.7};
+  DeviationRule common_time{0.05, 0.40, 8, 3, 0.7};    ///< of all ranks at once, over what is usual
+  DeviationRule common_data{0.03, 0.20, 8, 3, 0.7};
+  DeviationRule common_wire{0.15, 0.60, 8, 3, 0.7};
   double least_sigma_time = 0.03;  ///< nothing is measured more exactly than that
   double least_sigma_data = 0.02;
   double least_sigma_wire = 0.10;
@@ -156,6 +156,18 @@ class StragglerDetector {
     double since_s = 0, at_s = 0;
   };
 
+  /// How many cores a rank uses, from sums that fade.
+  struct CoreUse {
+    double cpu_s = 0, span_s = 0, compute_s = 0, all_s = 0;
+
+    void add(const MeasuredSteps& steps);
+    /// While it computes, if it uses them for nothing else.
+    [[nodiscard]] double computing() const { return compute_s > 0 ? on_average() * all_s / compute_s : 0; }
+    [[nodiscard]] double on_average() const { return span_s > 0 ? cpu_s / span_s : 0; }
+    /// What it needs to compute: what it uses while it waits for others can't be told apart.
+    [[nodiscard]] double needed() const { return std::min(computing(), std::max(1.0, on_average())); }
+  };
+
   struct Rank {
     StragglerSuspect who;
     SumsIntake intake;
@@ -173,8 +185,7 @@ class StragglerDetector {
     std::array<bool, quantities> counted{};  ///< in what is common to all: a value that was not yet
     /// Of the step that is its own work: smoothed, and of the last steps. 0: unknown.
     double own_part = 0, last_own_part = 0;
-    // Cores: sums that fade, while nothing is wrong, and since something has been.
-    MeasuredSteps usual, lately;
+    CoreUse usual_cores, cores_lately;            ///< while nothing is wrong, and since something has been
     std::array<std::optional<Active>, 3> active;  ///< of data, compute, optimizer
     std::string blamed_node;                      ///< for its wires; "": none
   };
@@ -242,6 +253,7 @@ class StragglerDetector {
   [[nodiscard]] bool stands_out(const Rank& rank, Quantity quantity, double off) const;
   [[nodiscard]] bool is_common(Quantity quantity, double over) const;
   [[nodiscard]] double since_s(const Rank& rank, Quantity quantity) const;
+  [[nodiscard]] bool goes_on(const Rank& rank, Quantity quantity) const;
   [[nodiscard]] bool is_starved(const Rank& rank) const;
   [[nodiscard]] Active described(const Rank& rank, Quantity quantity) const;
   [[nodiscard]] Active described_common(Quantity quantity) const;
