@@ -145,6 +145,7 @@ Status CheckpointKeeper::publish() {
     return {};
   }
   attempt_.reset();
+  ++published_;
   PACELINE_TRY(record_.add(JournalCheckpoint{
       id.step, id.generation, static_cast<std::int64_t>(complete.parts.size()), state_bytes(complete)}));
   const Status kept =

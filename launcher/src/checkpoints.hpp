@@ -34,6 +34,8 @@ class CheckpointKeeper {
   void on_lost(WorkerId worker);
   /// Training is over: what is not complete by now never will be.
   void on_end();
+  /// By this coordinator.
+  [[nodiscard]] std::int64_t published() const noexcept { return published_; }
 
  private:
   struct Ranks {
@@ -61,6 +63,7 @@ class CheckpointKeeper {
   Warn warn_;
   std::map<std::int64_t, Ranks> generations_;  // that may still be writing
   std::optional<Attempt> attempt_;
+  std::int64_t published_ = 0;
   std::optional<CheckpointId> given_up_;  // the last one: parts of it that come later are nothing
 };
 

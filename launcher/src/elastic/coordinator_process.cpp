@@ -143,6 +143,7 @@ Status CoordinatorProcess::loop() {
     acknowledge_steps();
     note_attending();
     look_at_ranks();
+    report_metrics();
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
   }

@@ -11,6 +11,7 @@
 #include "checkpoints.hpp"
 #include "elastic/insight.hpp"
 #include "elastic/launch_facts.hpp"
+#include "elastic/metrics_reporter.hpp"
 #include "elastic/roster.hpp"
 #include "paceline/control/server.hpp"
 #include "paceline/sched/coordinator.hpp"
@@ -117,6 +118,9 @@ class CoordinatorProcess {
   [[nodiscard]] double lead_s() const;
   [[nodiscard]] ResizeFacts resize_facts();
   void choose_size();
+  [[nodiscard]] MetricsEndpoint::Options metrics_options() const;
+  [[nodiscard]] JobSnapshot snapshot();
+  void report_metrics();
 
   // what people ask
   void answer(control::QuestionId question, const control::Request& request);
@@ -153,6 +157,8 @@ class CoordinatorProcess {
   Instant began_at_{}, turn_at_{}, beat_at_{}, looked_at_{}, acknowledged_at_{}, alone_since_{};
   std::int64_t acknowledged_ = 0;
   Insight insight_;
+  std::optional<MetricsReporter> metrics_;
+  std::int64_t rebalances_ = 0;
   PauseMeter pauses_;
   ResizePolicy policy_;
   std::optional<ResizeDecision> decided_;  // last

@@ -88,6 +88,7 @@ void CoordinatorProcess::handle(WorkerId id, const WorkerMessage& message, const
 
 /// The ranks have agreed on it among themselves.
 void CoordinatorProcess::note_shares(const SharesMessage& message) {
+  ++rebalances_;
   if (record_)
     write_down(record_->add(
         JournalShares{message.step, message.generation, message.shares, message.gain, message.reason}));
