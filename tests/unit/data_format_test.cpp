@@ -14,8 +14,7 @@ using namespace data_testing;
 
 /// Block `number` of `language` in the document.
 std::string block_of(const std::string& language, int number = 0) {
-  const fs::path here = __FILE__;
-  const std::string text = read_bytes(here.parent_path() / "../../docs/dataset-format.md");
+  const std::string text = read_bytes(PACELINE_DOCS "/dataset-format.md");
   const std::string begin = concat("```", language, "\n");
   std::size_t at = text.find(begin);
   for (; number > 0 && at != std::string::npos; --number) at = text.find(begin, at + 1);

@@ -15,8 +15,7 @@ namespace {
 using namespace checkpoint_testing;
 
 TEST(CheckpointManifestText, ReadsTheExampleOfItsPage) {
-  const auto root = fs::path(__FILE__).parent_path().parent_path().parent_path();
-  const std::string page = read_file(root / "docs" / "checkpoints.md").value();
+  const std::string page = read_file(PACELINE_DOCS "/checkpoints.md").value();
   const std::size_t begin = page.find("```json\n") + 8;
   const std::string example = page.substr(begin, page.find("```", begin) - begin);
   const auto manifest = parse_checkpoint_manifest(example, "docs/checkpoints.md");

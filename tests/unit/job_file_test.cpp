@@ -483,8 +483,7 @@ TEST(JobJson, RefusesWhatIsNoJob) {
 }
 
 std::string document(const std::string& name) {
-  const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
-  const Result<std::string> text = read_file(root / "docs" / name);
+  const Result<std::string> text = read_file(std::string(PACELINE_DOCS "/") + name);
   return text.ok() ? *text : "";
 }
 

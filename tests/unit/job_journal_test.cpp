@@ -57,8 +57,7 @@ TEST(JournalReader, GivesBackWhatWasWritten) {
 }
 
 TEST(JournalReader, ReadsTheExampleOfItsPage) {
-  const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
-  const std::string page = read_file(root / "docs" / "journal.md").value();
+  const std::string page = read_file(PACELINE_DOCS "/journal.md").value();
   const std::size_t begin = page.find("```json\n") + 8;
   const std::string example = page.substr(begin, page.find("```", begin) - begin);
   const Result<Journal> journal = parse_journal(example, "docs/journal.md");

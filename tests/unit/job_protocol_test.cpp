@@ -454,8 +454,7 @@ TEST_F(Channel, StillGivesTheLastWordsOfAPeerThatLeftMessagesUnread) {
 }
 
 TEST(ProtocolDocument, HasAnExampleOfEveryMessage) {
-  const auto root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
-  const Result<std::string> text = read_file(root / "docs" / "worker-protocol.md");
+  const Result<std::string> text = read_file(PACELINE_DOCS "/worker-protocol.md");
   ASSERT_TRUE(text.ok()) << text.error().message;
   std::set<std::size_t> types;
   for (std::size_t at = text->find("```json\n"); at != std::string::npos;

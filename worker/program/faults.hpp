@@ -2,8 +2,10 @@
 
 #include <csignal>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "paceline/base/result.hpp"
@@ -12,8 +14,9 @@ namespace paceline {
 
 /// What tests want to go wrong in this process, and exactly where: PACELINE_FAULTS is a list, with commas, of
 /// WORKER:POINT@STEP:kill and WORKER:POINT@STEP:stop (SIGSTOP). Each happens once, when the training thread
-/// passes that point in that step or a later one. Points are the phases of HeartbeatMessage, at their
-/// beginning, and "apply", after the commit. One thread.
+/// passes that point in that step or a later one. WORKER:POINT@FIRST-LAST:wait=MS makes it wait there for so
+/// many milliseconds in each of these steps. Points are the phases of HeartbeatMessage, at their beginning,
+/// and "apply", after the commit. One thread.
 class Faults {
  public:
   /// Those of this worker. invalid_argument.
@@ -27,8 +30,11 @@ class Faults {
   struct Fault {
     std::string point;
     std::int64_t step = 0;
+    std::int64_t last = 0;     ///< step; of a wait
+    std::int64_t wait_ms = 0;  ///< 0: not that but a signal
     int signal = SIGKILL;
   };
+  [[nodiscard]] static std::optional<std::pair<std::int64_t, Fault>> parse(const std::string& entry);
   void look_up(std::string_view point, std::int64_t step);
 
   std::vector<Fault> faults_;
