@@ -1,7 +1,10 @@
 #include "elastic/metrics_endpoint.hpp"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <prometheus/exposer.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +13,10 @@
 #include <exception>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <stop_token>
+#include <system_error>
+#include <thread>
+#include <tuple>
 #include <vector>
 
 #include "elastic/metric_families.hpp"
@@ -24,6 +31,7 @@ namespace {
 constexpr const char* server_threads = "2";
 // Of a client that sends or reads nothing.
 constexpr const char* request_timeout_ms = "5000";
+constexpr auto knock_interval = std::chrono::milliseconds(10);
 constexpr std::size_t password_bytes = 24;
 // A shorter one somebody has put there by mistake.
 constexpr std::size_t least_password_length = 16;
@@ -123,6 +131,31 @@ Result<std::uint16_t> free_port(const std::string& host, const PortRange& ports)
   return listener.port;
 }
 
+/// Connects again and again, until it is stopped. Whether anybody answers does not matter.
+void knock(const std::stop_token& enough, const std::string& host, std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  ::inet_pton(AF_INET, host.c_str(), &address.sin_addr);
+  while (!enough.stop_requested()) {
+    std::this_thread::sleep_for(knock_interval);
+    const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    // The socket interface passes every address family through sockaddr.
+    std::ignore = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
+}
+
+/// The server's thread that accepts looks for its end when somebody connects, else every two seconds.
+void stop(std::unique_ptr<prometheus::Exposer> exposer, const std::string& host, std::uint16_t port) {
+  std::jthread knocking;
+  try {
+    knocking = std::jthread([&](const std::stop_token& enough) { knock(enough, host, port); });
+  } catch (const std::system_error&) {
+    // Without a thread to spare it takes the two seconds.
+  }
+  exposer.reset();
+}
+
 }  // namespace
 
 std::string metrics_password_path(const std::string& run_dir) {
@@ -134,9 +167,12 @@ std::string metrics_targets_path(const std::string& run_dir) {
 }
 
 struct MetricsEndpoint::Server {
+  ~Server() { stop(std::move(exposer), host, port); }
+
   MetricTotals totals;
   std::shared_ptr<Source> source;
   std::unique_ptr<prometheus::Exposer> exposer;
+  std::string host;
   std::uint16_t port = 0;
   std::string targets_path, targets;
 };
@@ -161,9 +197,9 @@ Result<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::start(const Options& o
   if (ports.size() != 1 || ports.front() <= 0)
     return Error{ErrorCode::internal, "cannot serve metrics: it is not known on which port"};
   const auto port = static_cast<std::uint16_t>(ports.front());
-  auto server = std::make_unique<Server>(
-      Server{MetricTotals(options.succeeds), std::move(source), std::move(exposer), port,
-             metrics_targets_path(options.run_dir), targets_text(options, port)});
+  std::unique_ptr<Server> server(
+      new Server{MetricTotals(options.succeeds), std::move(source), std::move(exposer), options.host, port,
+                 metrics_targets_path(options.run_dir), targets_text(options, port)});
   PACELINE_TRY(write_file_atomically(server->targets_path, server->targets));
   return std::unique_ptr<MetricsEndpoint>(new MetricsEndpoint(std::move(server)));
 }

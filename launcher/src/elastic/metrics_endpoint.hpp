@@ -33,7 +33,7 @@ class MetricsEndpoint {
   /// the port, where all ports are taken.
   [[nodiscard]] static Result<std::unique_ptr<MetricsEndpoint>> start(const Options& options);
   /// Stops listening, and removes the targets file unless a successor has written its own. May take as long
-  /// as a client that is being served, 2 s at most.
+  /// as a client that is being served: milliseconds, and 2 s where it says nothing.
   ~MetricsEndpoint();
   MetricsEndpoint(const MetricsEndpoint&) = delete;
   MetricsEndpoint& operator=(const MetricsEndpoint&) = delete;
