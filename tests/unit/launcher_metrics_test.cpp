@@ -14,7 +14,6 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <set>
 #include <thread>
 
@@ -117,7 +116,8 @@ TEST(MetricNames, AreThoseOfTheDocument) {
 TEST(MetricNames, KeepToThePrometheusConventions) {
   for (const MetricDefinition& each : metric_definitions()) {
     const std::string name(each.name);
-    EXPECT_TRUE(std::regex_match(name, std::regex("paceline_[a-z_]+"))) << name;
+    EXPECT_TRUE(name.starts_with("paceline_")) << name;
+    EXPECT_EQ(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_"), std::string::npos) << name;
     EXPECT_EQ(name.ends_with("_total"), each.type == prometheus::MetricType::Counter) << name;
     EXPECT_FALSE(each.help.empty()) << name;
   }
@@ -352,9 +352,10 @@ Answer exchange(std::uint16_t port, const std::string& bytes) {
   const std::size_t end = got.find("\r\n\r\n");
   answer.head = got.substr(0, end);
   if (end != std::string::npos) answer.body = got.substr(end + 4);
-  std::smatch match;
-  if (std::regex_search(answer.head, match, std::regex("^HTTP/1\\.[01] ([0-9]{3})")))
-    answer.status = std::stoi(match[1]);
+  // "HTTP/1.1 200 OK"
+  const std::string line = answer.head.substr(0, answer.head.find("\r\n"));
+  if (line.starts_with("HTTP/1.") && line.size() >= 12)
+    answer.status = static_cast<int>(parse_integer(line.substr(9, 3), 100, 999).value_or(0));
   return answer;
 }
 
