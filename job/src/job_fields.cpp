@@ -19,6 +19,7 @@ constexpr std::int64_t most_epochs = 1'000'000;
 constexpr std::int64_t most_steps = std::int64_t{1} << 30;
 constexpr std::int64_t most_ranks = 4096;
 constexpr std::int64_t most_kept = 1'000'000;
+constexpr std::int64_t most_port = 65535;
 constexpr std::int64_t most_mib = std::int64_t{1} << 24;
 
 constexpr OnlyWith sgd = {"optimizer.kind", "sgd"};
@@ -148,6 +149,10 @@ std::vector<Field> run_fields() {
        "steps between checkpoints, from which a run can be resumed; 0: at the end of each epoch; -1: never"},
       {"checkpoint.keep", [](Job& j) -> Slot { return &j.checkpoint.keep; }, IntegerLimits{1, most_kept},
        "checkpoints that are kept, the newest ones; a damaged one is no use, so keep two at least"},
+      {"metrics.port", [](Job& j) -> Slot { return &j.metrics.port; }, IntegerLimits{no_metrics, most_port},
+       "port at which the coordinator serves metrics to Prometheus, with a password (docs/metrics.md); 0: "
+       "any "
+       "free one; -1: none"},
       {"threads", [](Job& j) -> Slot { return &j.threads; }, IntegerLimits{0, 4096},
        "compute threads per rank; 0: one for every core it owns, and one alone if `reproducible`"},
       {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},
@@ -220,6 +225,7 @@ const std::vector<Section>& job_sections() {
       {"batch"},
       {"ranks", {"ranks.min", "ranks.max"}},
       {"checkpoint"},
+      {"metrics"},
   };
   return sections;
 }

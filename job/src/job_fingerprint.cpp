@@ -13,7 +13,7 @@
 namespace paceline {
 namespace {
 
-constexpr std::array<std::string_view, 15> indifferent = {"name",
+constexpr std::array<std::string_view, 16> indifferent = {"name",
                                                           "data.eval",
                                                           "data.import",
                                                           "data.source",
@@ -27,6 +27,7 @@ constexpr std::array<std::string_view, 15> indifferent = {"name",
                                                           "ranks.grow",
                                                           "eval_every",
                                                           "checkpoint.every_steps",
+                                                          "metrics.port",
                                                           "rebalance"};
 
 bool decides(const Field& field, const Job& job) {

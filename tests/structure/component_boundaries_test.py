@@ -22,7 +22,7 @@ MAY_SEE = {
     "sched/control": ({"base", "control"}, {"grpc", "openssl", "nlohmann"}),
     "worker": ({"base", "allreduce", "train", "data", "job", "sched"}, {"torch", "nlohmann", "openssl"}),
     "bench": ({"base", "allreduce", "data", "sched"}, {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
-    "launcher": ({"base", "job", "data", "sched", "control", "bench"}, {"CLI", "hwloc", "nlohmann"}),
+    "launcher": ({"base", "job", "data", "sched", "control", "bench"}, {"CLI", "hwloc", "nlohmann", "prometheus"}),
 }
 # The training step is a library of its own inside worker/.
 TRAIN_MAY_SEE = {"base", "allreduce", "train"}
@@ -51,6 +51,7 @@ LIBRARIES = [
     ("zstd", re.compile(r"^zstd|^zdict")),
     ("openssl", re.compile(r"^openssl/")),
     ("grpc", re.compile(r"^(grpc|grpcpp|google/protobuf)/")),
+    ("prometheus", re.compile(r"^prometheus/")),
     ("mpi", re.compile(r"^mpi\.h")),
     ("gloo", re.compile(r"^gloo/")),
 ]

@@ -419,6 +419,7 @@ TEST(JobJson, GivesBackTheSameJob) {
   job.steps = 1 << 30;
   job.ranks = {3, 9, "--partition=gpu -t 1"};
   job.checkpoint = {-1, 4};
+  job.metrics = {9464};
   job.threads = 2;
   job.eval_every = 0;
   job.seed = std::numeric_limits<std::int64_t>::max();
@@ -433,6 +434,7 @@ TEST(JobJson, GivesBackTheSameJob) {
   EXPECT_EQ(read->model.plugin, "./lib.so");
   EXPECT_EQ(read->seed, job.seed);
   EXPECT_EQ(read->ranks.max, 9);
+  EXPECT_EQ(read->metrics.port, 9464);
 }
 
 TEST(JobValues, WhatDecidesTheResultIsAllButTheRest) {
@@ -447,6 +449,7 @@ TEST(JobValues, WhatDecidesTheResultIsAllButTheRest) {
                                    {"data.eval", "elsewhere"},
                                    {"checkpoint.every_steps", "9"},
                                    {"checkpoint.keep", "9"},
+                                   {"metrics.port", "9"},
                                    {"eval_every", "9"},
                                    {"threads", "9"},
                                    {"data.threads", "9"}})

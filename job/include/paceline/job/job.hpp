@@ -100,6 +100,13 @@ struct CheckpointSpec {
 /// `every_steps` for never.
 inline constexpr std::int64_t no_checkpoints = -1;
 
+/// What of a running job others can watch.
+struct MetricsSpec {
+  std::int64_t port = -1;  ///< where the coordinator serves Prometheus; 0: any free port; -1: it does not
+};
+/// `port` for none.
+inline constexpr std::int64_t no_metrics = -1;
+
 /// A job file, resolved: every default filled in. This is what the run directory keeps and workers receive.
 struct Job {
   std::string name;
@@ -114,6 +121,7 @@ struct Job {
   std::int64_t steps = 0;   ///< the job ends after so many steps, if its epochs have not ended it; 0: they do
   RanksSpec ranks;
   CheckpointSpec checkpoint;
+  MetricsSpec metrics;
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;
