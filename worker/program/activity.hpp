@@ -10,6 +10,7 @@
 #include "faults.hpp"
 #include "paceline/base/clock.hpp"
 #include "paceline/job/protocol.hpp"
+#include "telemetry_board.hpp"
 
 namespace paceline {
 
@@ -51,6 +52,9 @@ class Activity {
     own_part_ns_.store(own_part.count(), std::memory_order_relaxed);
   }
 
+  /// What else is told with heartbeats.
+  [[nodiscard]] TelemetryBoard& board() noexcept { return board_; }
+
   [[nodiscard]] HeartbeatMessage read() const {
     const std::uint64_t doing = doing_.load(std::memory_order_relaxed);
     HeartbeatMessage message;
@@ -59,6 +63,7 @@ class Activity {
     message.share = share_.load(std::memory_order_relaxed);
     message.step_ms = static_cast<double>(own_part_ns_.load(std::memory_order_relaxed)) / 1e6;
     message.seconds = to_seconds(clock_.now() - origin_ - std::chrono::milliseconds(doing >> 8));
+    message.telemetry = board_.read();
     return message;
   }
 
@@ -71,6 +76,7 @@ class Activity {
   std::atomic<std::uint64_t> doing_ = 0;  // milliseconds since origin_, and in the low byte the phase
   std::atomic<std::int64_t> step_ = 0;
   std::atomic<std::int64_t> share_ = 0, own_part_ns_ = 0;
+  TelemetryBoard board_;
 };
 
 }  // namespace paceline

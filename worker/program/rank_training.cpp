@@ -249,7 +249,7 @@ Result<std::vector<Pass>> RankTraining::load_passes(const StepRange& step, StepS
 }
 
 Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wishes) {
-  const Instant begin = steady_clock.now();
+  step_began_ = steady_clock.now();
   const Duration waited_before = loader_->figures().blocked;
   const Duration busy_before = communicator_->busy();
   const StepRange range = plan_->steps.range(step);
@@ -258,6 +258,7 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   link_.activity().at_step(step + 1);
   link_.activity().begin(Phase::data);
   PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(range, spec_));
+  data_wait_ = steady_clock.now() - step_began_;
   spec_.step = step;
   spec_.global_samples = range.positions.count;
   spec_.learning_rate = learning_rate(job_, plan_->steps, step);
@@ -268,19 +269,20 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   spec_.next_generation = wishes.next_generation;
   spec_.can_save = !checkpointing_.busy();
   PACELINE_ASSIGN(const StepOutcome outcome, trainer_->step(spec_, passes_of_step));
-  const Duration took = steady_clock.now() - begin;
+  const Duration took = steady_clock.now() - step_began_;
   counters_.trained_ns += took.count();
   counters_.stopped = outcome.stop ? 1 : 0;
   step_times_.add(took);
-  exposed_times_.add(outcome.exposed);
+  const StepParts& parts = outcome.parts;
+  exposed_times_.add(parts.reduce + parts.commit);
   allreduce_times_.add(communicator_->busy() - busy_before);
   const Duration waited = loader_->figures().blocked - waited_before;
   data_waits_.add(waited);
   waited_ += waited;
   PACELINE_TRY(record(spec_, outcome));
   link_.activity().committed(plan_->shares_at(step)[static_cast<std::size_t>(form_.rank)],
-                             waited + outcome.computed);
-  PACELINE_TRY(balance(step, outcome, {outcome.computed, waited, outcome.waited}));
+                             waited + parts.forward + parts.backward);
+  PACELINE_TRY(balance(step, outcome, {parts.forward + parts.backward, waited, parts.reduce}));
   return outcome;
 }
 
@@ -308,6 +310,7 @@ Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome, cons
 
 /// The step has committed.
 Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
+  measure(spec, outcome.parts);
   const StepRange range = plan_->steps.range(spec.step);
   ++counters_.committed;
   counters_.samples += range.positions.count;
@@ -337,6 +340,21 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   if (!leads() || is_quiet(spec.step)) return {};
   PACELINE_TRY(log_.send_some());
   return tell_progress(range, outcome.loss);
+}
+
+void RankTraining::measure(const StepSpec& spec, const StepParts& parts) {
+  StepRecord record;
+  record.began = step_began_;
+  record.step = spec.step + 1;
+  record.samples = plan_->part_of(spec.step, form_.rank).count;
+  record.grains = grain_count(record.samples, plan_->grain);
+  record.data = data_wait_;
+  record.forward = parts.forward;
+  record.backward = parts.backward;
+  record.reduce = parts.reduce;
+  record.commit = parts.commit;
+  record.optimizer = parts.optimizer;
+  link_.activity().board().add(record);
 }
 
 // ---- checkpoints ------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class RankTraining {
   [[nodiscard]] Result<std::vector<Pass>> load_passes(const StepRange& step, StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
+  void measure(const StepSpec& spec, const StepParts& parts);
   [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
   [[nodiscard]] bool makes_checkpoints() const {
@@ -136,6 +137,8 @@ class RankTraining {
   std::int64_t delivered_ = 0;        // batches
   std::optional<SampleBatch> batch_;  // of the current step, whose tensors lie in its memory
   StepSpec spec_;                     // of the current step
+  Instant step_began_{};
+  Duration data_wait_{};  // of the current step: until its passes were there
 
   Counters counters_;
   Duration waited_{};  // of this rank's training, for data
