@@ -47,10 +47,11 @@ Phase phase_of(StepPart part) {
 
 }  // namespace
 
-RankTraining::RankTraining(const StartMessage& start, AgentLink& link)
+RankTraining::RankTraining(const StartMessage& start, AgentLink& link, TelemetryRecorder& telemetry)
     : start_(start),
       job_(start.job),
       link_(link),
+      telemetry_(telemetry),
       log_(link, steady_clock),
       quiet_steps_(quiet_steps()),
       checkpointing_(start.run_dir, link) {
@@ -93,7 +94,7 @@ Status RankTraining::settle(const FormMessage& form) {
 
 Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
                            std::optional<Trainer::Buffers> buffers) {
-  link_.activity().begin(Phase::transfer);
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::transfer);
   form_ = form;
   communicator_ = &communicator;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
@@ -106,6 +107,9 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
+  telemetry_.enter(
+      {steady_clock.now(), form_.generation, form_.rank, communicator_->size(), counters_.committed},
+      form_.members[static_cast<std::size_t>(form_.rank)].node);
   // `paceline bench elastic` reads this line.
   log(LogLevel::info, concat("generation ", form_.generation, " goes on after step ", counters_.committed,
                              ": ", transfer.bytes, " bytes of state came in ", to_ms(transfer.took), " ms"));
@@ -354,7 +358,7 @@ void RankTraining::measure(const StepSpec& spec, const StepParts& parts) {
   record.reduce = parts.reduce;
   record.commit = parts.commit;
   record.optimizer = parts.optimizer;
-  link_.activity().board().add(record);
+  telemetry_.committed(record);
 }
 
 // ---- checkpoints ------------------------------------------------------------------------------------
@@ -368,7 +372,11 @@ bool RankTraining::checkpoint_is_due() const {
 
 /// One at a time: all ranks pass this one over where any of them still writes the one before.
 void RankTraining::checkpoint_if_possible(bool all_can_save) {
-  if (all_can_save) return begin_checkpoint();
+  if (all_can_save) {
+    const Instant began = steady_clock.now();
+    begin_checkpoint();
+    return telemetry_.spent(Phase::save, began);
+  }
   if (std::exchange(skip_told_, true) || !leads()) return;
   log(LogLevel::warning,
       concat("no checkpoint of step ", counters_.committed,
@@ -433,7 +441,7 @@ Status RankTraining::end_epoch(std::int64_t epoch) {
   if (eval_dataset_.has_value() && due) {
     trainer_->prepare_evaluation();
     link_.activity().at_step(counters_.committed + 1);
-    link_.activity().begin(Phase::evaluate);
+    const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::evaluate);
     PACELINE_ASSIGN(EvalMessage eval, evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_,
                                                        [this] { link_.activity().begin(Phase::reduce); }));
     eval.epoch = epoch;
@@ -458,7 +466,7 @@ Status RankTraining::agree_on_weights(const std::string& sha256) {
 }
 
 Result<FinishedMessage> RankTraining::finish() {
-  link_.activity().begin(Phase::save);
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::save);
   trainer_->prepare_evaluation();
   const std::vector<NamedWeight> weights = weights_of(model_->module());
   FinishedMessage finished;

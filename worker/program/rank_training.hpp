@@ -17,6 +17,7 @@
 #include "rate.hpp"
 #include "rebalancing.hpp"
 #include "step_log.hpp"
+#include "telemetry.hpp"
 #include "time_series.hpp"
 
 namespace paceline {
@@ -25,8 +26,8 @@ namespace paceline {
 /// through all generations that the rank is in; which those are is Training's affair. One thread.
 class RankTraining {
  public:
-  /// Both outlive it.
-  RankTraining(const StartMessage& start, AgentLink& link);
+  /// All outlive it.
+  RankTraining(const StartMessage& start, AgentLink& link, TelemetryRecorder& telemetry);
 
   /// Everything that doesn't need the other ranks.
   [[nodiscard]] Status open();
@@ -111,6 +112,7 @@ class RankTraining {
   const StartMessage& start_;
   const Job& job_;
   AgentLink& link_;
+  TelemetryRecorder& telemetry_;
   StepLog log_;
   const std::int64_t quiet_steps_;
 
