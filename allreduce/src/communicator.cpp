@@ -210,6 +210,9 @@ Status Communicator::quiesce(Duration timeout) {
 Duration Communicator::busy() const noexcept {
   return impl_->busy();
 }
+std::vector<WireStatistics> Communicator::wire_statistics() const {
+  return impl_->wire_statistics();
+}
 std::string Communicator::describe_plan() const {
   return impl_->describe_plan();
 }

@@ -67,6 +67,9 @@ class Communicator::Impl {
   [[nodiscard]] Status health() const { return abort_.status(); }
   [[nodiscard]] Status quiesce(Duration timeout);
   [[nodiscard]] Duration busy() const { return Duration(busy_ns_.load(std::memory_order_relaxed)); }
+  [[nodiscard]] std::vector<WireStatistics> wire_statistics() const {
+    return transport_ != nullptr ? transport_->wire_statistics() : std::vector<WireStatistics>();
+  }
   [[nodiscard]] std::string describe_plan() const;
 
  private:

@@ -1,11 +1,12 @@
 // Stands in for the GPU driver's libnvidia-ml.so.1 in tests. FAKE_NVML_GPUS says how many GPUs there are (default 2); in pairs
 // (0 and 1, 2 and 3, ...) they are linked. FAKE_NVML_MIG=1 cuts GPU 0 into two slices; FAKE_NVML_BROKEN=1 fails to start.
+// FAKE_NVML_SENSORS: "lost" ones give errors, "absurd" ones what no GPU can have; GPU i is busy for 40 + i percent of the time.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { not_found = 6, driver_not_loaded = 9 };
+enum { not_supported = 3, not_found = 6, driver_not_loaded = 9, gpu_is_lost = 15 };
 
 typedef struct {
   unsigned long long total, free, used;
@@ -60,6 +61,37 @@ int nvmlDeviceGetMemoryInfo(void* device, Memory* memory) {
   memory->used = 1ULL << 30;
   memory->free = memory->total - memory->used;
   return 0;
+}
+static int sensors_are(const char* word) {
+  const char* text = getenv("FAKE_NVML_SENSORS");
+  return text && !strcmp(text, word);
+}
+// Slices have a memory of their own, and nothing else.
+static int read_sensor(void* device) {
+  if (sensors_are("lost")) return gpu_is_lost;
+  return slice_of(device) ? not_supported : 0;
+}
+typedef struct {
+  unsigned gpu, memory;
+} Utilization;
+int nvmlDeviceGetUtilizationRates(void* device, Utilization* percent) {
+  percent->gpu = sensors_are("absurd") ? 4000 : 40 + gpu_of(device);
+  percent->memory = 10;
+  return read_sensor(device);
+}
+int nvmlDeviceGetPowerUsage(void* device, unsigned* milliwatts) {
+  *milliwatts = sensors_are("absurd") ? UINT32_MAX : 310500;
+  return read_sensor(device);
+}
+int nvmlDeviceGetTemperature(void* device, int sensor, unsigned* celsius) {
+  *celsius = sensors_are("absurd") ? UINT32_MAX : 61;
+  return sensor != 0 ? not_supported : read_sensor(device);
+}
+int nvmlDeviceGetTotalEnergyConsumption(void* device, unsigned long long* millijoules) {
+  static unsigned long long total = 9000500;
+  total += 1000;
+  *millijoules = sensors_are("absurd") ? UINT64_MAX : total;
+  return read_sensor(device);
 }
 int nvmlDeviceGetPciInfo_v3(void* device, PciInfo* pci) {
   memset(pci, 0, sizeof *pci);

@@ -2,11 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "../../allreduce/src/kernels/kernels.hpp"
 #include "../../allreduce/src/kernels/table.hpp"
@@ -452,6 +454,58 @@ TEST(Communicator, ARankThatDoesNotComeIsNamedAfterTheDeadline) {
         options);
     expect_all_well(failures);
   }
+}
+
+TEST(WireStatistics, TellsOfRanksOnOtherNodesAlone) {
+  expect_all_well(run_ranks({"aab"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    std::vector<float> data(1 << 20, 1.0F);
+    const std::vector<WireStatistics> before = communicator->wire_statistics();
+    for (int i = 0; i < 4; ++i)
+      if (const Status status = communicator->all_reduce(data.data(), data.size(), DataType::f32);
+          !status.ok())
+        return status.error().message;
+    if (const Status status = communicator->barrier(); !status.ok()) return status.error().message;
+    const std::vector<WireStatistics> after = communicator->wire_statistics();
+    if (after.size() != before.size() || after.empty()) return concat("of ", after.size(), " peers");
+    std::int64_t bytes = 0;
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      if ((after[i].rank == 2) == (rank == 2)) return concat("rank ", after[i].rank, " is on this node");
+      if (after[i].rank != before[i].rank || after[i].busy < before[i].busy) return "a sum has shrunk";
+      bytes += after[i].bytes - before[i].bytes;
+    }
+    // Each node sends its sum of 4 MiB; the first has two ranks to do it. The last bytes may be on their way.
+    const std::int64_t least = (rank == 2 ? 15LL : 7LL) << 20;
+    return bytes >= least && bytes < 2 * least + (2 << 20) ? "" : concat(bytes, " bytes");
+  }));
+}
+
+TEST(WireStatistics, ThereAreNoneOnOneNode) {
+  expect_all_well(run_ranks({"aa"}, [](Result<Communicator>& communicator, int) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    return communicator->wire_statistics().empty() ? "" : "there is a wire";
+  }));
+}
+
+// The one that is late is slow, and not the wire to it.
+TEST(WireStatistics, APeerThatIsSomewhereElseKeepsNoWireBusy) {
+  expect_all_well(run_ranks({"ab"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    std::vector<float> data(32 << 20, 1.0F);  // more than the kernel holds
+    const std::vector<WireStatistics> before = communicator->wire_statistics();
+    if (rank == 1) std::this_thread::sleep_for(std::chrono::seconds(2));
+    std::atomic<bool> done = false;
+    std::thread watcher([&] {
+      for (; !done; std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+        if (communicator->wire_statistics().size() != 1) std::abort();
+    });
+    const Status status = communicator->all_reduce(data.data(), data.size(), DataType::f32);
+    done = true;
+    watcher.join();
+    if (!status.ok()) return status.error().message;
+    const Duration busy = communicator->wire_statistics()[0].busy - before[0].busy;
+    return rank == 1 || busy < std::chrono::seconds(1) ? "" : concat("busy for ", to_ms(busy), " ms");
+  }));
 }
 
 class Environment : public ::testing::Test {

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "paceline/gpu/parts.hpp"
 #include "resources/gpus.hpp"
 #include "resources/inventory_file.hpp"
 #include "resources/limits.hpp"
@@ -92,13 +93,13 @@ TEST(Gpus, ADriverThatDoesNotStartIsAnErrorAndNoneIsNot) {
 TEST(Gpus, TheVariableIsReadAsCudaReadsIt) {
   const std::vector<std::string> uuids = {"GPU-aa1", "GPU-aa2", "GPU-b"};
   using Places = std::vector<std::size_t>;
-  EXPECT_EQ(visible_gpus(uuids, std::nullopt), (Places{0, 1, 2}));
-  EXPECT_EQ(visible_gpus(uuids, ""), Places{});
-  EXPECT_EQ(visible_gpus(uuids, "2,0"), (Places{2, 0}));
-  EXPECT_EQ(visible_gpus(uuids, "1,-1,0"), Places{1});
-  EXPECT_EQ(visible_gpus(uuids, "GPU-b,GPU-aa2"), (Places{2, 1}));
-  EXPECT_EQ(visible_gpus(uuids, "0,7,1"), Places{0});
-  EXPECT_EQ(visible_gpus(uuids, "NoDevFiles"), Places{});
+  EXPECT_EQ(nvml::visible(uuids, std::nullopt), (Places{0, 1, 2}));
+  EXPECT_EQ(nvml::visible(uuids, ""), Places{});
+  EXPECT_EQ(nvml::visible(uuids, "2,0"), (Places{2, 0}));
+  EXPECT_EQ(nvml::visible(uuids, "1,-1,0"), Places{1});
+  EXPECT_EQ(nvml::visible(uuids, "GPU-b,GPU-aa2"), (Places{2, 1}));
+  EXPECT_EQ(nvml::visible(uuids, "0,7,1"), Places{0});
+  EXPECT_EQ(nvml::visible(uuids, "NoDevFiles"), Places{});
 }
 
 TEST(NetworkCards, AreThoseThatAreUp) {

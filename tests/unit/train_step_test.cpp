@@ -6,6 +6,7 @@
 #include <cmath>
 #include <latch>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "paceline/train/models.hpp"
@@ -302,6 +303,8 @@ TEST(Elastic, AStepThatIsHeldCanBeAppliedWithoutTheOthers) {
     const auto outcome = trainer->roll_forward();
     if (!outcome.ok()) return outcome.error().message;
     if (!(outcome->gradient_norm > 0)) return "nothing was applied";
+    if (outcome->parts.forward <= Duration::zero() || outcome->parts.commit <= Duration::zero())
+      return "what was spent on it before is forgotten";
     if (trainer->holds_reduced()) return "it would apply the step twice";
     trainer->prepare_evaluation();
     applied[static_cast<std::size_t>(rank)] = values_of(model);
@@ -410,6 +413,50 @@ TEST(StepVotes, OneRankThatWantsToStopStopsAllAfterTheSameCommit) {
           trainer->step({step, batch_samples, 0.1, 1, wants}, passes_of(step, 8 * rank, 8, 8));
       if (!outcome.ok()) return outcome.error().message;
       if (outcome->stop != (step == 2)) return concat("stop is ", outcome->stop, " at step ", step);
+    }
+    return {};
+  }));
+}
+
+/// Takes its time in both directions.
+class SlowModel final : public SmallModel {
+ public:
+  SlowModel(Duration forward, Duration backward)
+      : SmallModel(plain), forward_(forward), backward_(backward) {}
+  torch::Tensor forward(const torch::Tensor& inputs) override {
+    std::this_thread::sleep_for(forward_);
+    torch::Tensor outputs = SmallModel::forward(inputs);
+    outputs.register_hook([this](const torch::Tensor&) { std::this_thread::sleep_for(backward_); });
+    return outputs;
+  }
+
+ private:
+  Duration forward_, backward_;
+};
+
+TEST(StepParts, SayWhereTheTimeWentAndAddUp) {
+  using std::chrono::milliseconds;
+  expect_all_well(run_ranks({"aa"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SlowModel model(milliseconds(rank == 1 ? 20 : 0), milliseconds(rank == 1 ? 10 : 0));
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    const SteadyClock clock;
+    for (std::int64_t step = 0; step < 3; ++step) {
+      const std::vector<Pass> passes = passes_of(step, 12 * rank, 12, 4);  // three
+      const Instant began = clock.now();
+      const auto outcome = trainer->step({step, batch_samples, 0.1, 1, false}, passes);
+      const Duration took = clock.now() - began;
+      if (!outcome.ok()) return outcome.error().message;
+      const auto& [forward, backward, reduce, commit, optimizer] = outcome->parts;
+      const Duration sum = forward + backward + reduce + commit + optimizer;
+      if (sum > took || sum < took * 0.8) return concat("parts of ", to_ms(sum), " in ", to_ms(took), " ms");
+      if (std::min({forward, backward, commit, optimizer}) <= Duration::zero()) return "a part took no time";
+      if (rank == 1 && forward < milliseconds(60)) return concat("forward took ", to_ms(forward), " ms");
+      if (rank == 1 && backward < milliseconds(30)) return concat("backward took ", to_ms(backward), " ms");
+      // From the second step on both begin together.
+      if (rank == 0 && step > 0 && reduce < milliseconds(45)) return concat("waited ", to_ms(reduce), " ms");
+      if (rank == 0 && step > 0 && forward + backward > reduce) return "what it waited is not its own part";
     }
     return {};
   }));

@@ -93,6 +93,23 @@ TEST_F(Link, HeartbeatsTellWhatTheTrainingThreadDoes) {
   EXPECT_EQ(heard.phase, "save") << "the last of them all";
 }
 
+TEST_F(Link, HeartbeatsCarryWhatWasMeasured) {
+  TelemetryBoard& board = link_->activity().board();
+  Telemetry expected{.steps = 2, .grains = 42, .samples = 1344};
+  expected.data_s = 0.5, expected.forward_s = 1, expected.backward_s = 2;
+  expected.reduce_s = 0.25, expected.commit_s = 0.125, expected.optimizer_s = 0.75;
+  expected.cpu_s = 17.5, expected.wire_bytes = 9, expected.gpu_busy = 0.5;
+  using std::chrono::microseconds;
+  for (int i = 0; i < 2; ++i)
+    board.add({Instant{}, i, 21, 672, microseconds(250'000), microseconds(500'000), microseconds(1'000'000),
+               microseconds(125'000), microseconds(62'500), microseconds(375'000)});
+  Telemetry sample = expected;
+  sample.steps = 99, sample.forward_s = 99;  // which is not the sampling thread's
+  board.set_sample(sample);
+  link_->send_heartbeats();
+  EXPECT_EQ(heard_by_agent<HeartbeatMessage>().telemetry, expected);
+}
+
 TEST_F(Link, HeartbeatsDoNotPileUpBeforeAnAgentThatDoesNotRead) {
   link_->send_heartbeats();
   std::this_thread::sleep_for(std::chrono::seconds(1));

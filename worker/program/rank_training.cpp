@@ -47,10 +47,11 @@ Phase phase_of(StepPart part) {
 
 }  // namespace
 
-RankTraining::RankTraining(const StartMessage& start, AgentLink& link)
+RankTraining::RankTraining(const StartMessage& start, AgentLink& link, TelemetryRecorder& telemetry)
     : start_(start),
       job_(start.job),
       link_(link),
+      telemetry_(telemetry),
       log_(link, steady_clock),
       quiet_steps_(quiet_steps()),
       checkpointing_(start.run_dir, link) {
@@ -93,7 +94,7 @@ Status RankTraining::settle(const FormMessage& form) {
 
 Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
                            std::optional<Trainer::Buffers> buffers) {
-  link_.activity().begin(Phase::transfer);
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::transfer);
   form_ = form;
   communicator_ = &communicator;
   PACELINE_ASSIGN(plan_, make_plan(job_, dataset_->info().samples, communicator_->size()));
@@ -106,6 +107,9 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
+  telemetry_.enter(
+      {steady_clock.now(), form_.generation, form_.rank, communicator_->size(), counters_.committed},
+      form_.members[static_cast<std::size_t>(form_.rank)].node);
   // `paceline bench elastic` reads this line.
   log(LogLevel::info, concat("generation ", form_.generation, " goes on after step ", counters_.committed,
                              ": ", transfer.bytes, " bytes of state came in ", to_ms(transfer.took), " ms"));
@@ -249,7 +253,7 @@ Result<std::vector<Pass>> RankTraining::load_passes(const StepRange& step, StepS
 }
 
 Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wishes) {
-  const Instant begin = steady_clock.now();
+  step_began_ = steady_clock.now();
   const Duration waited_before = loader_->figures().blocked;
   const Duration busy_before = communicator_->busy();
   const StepRange range = plan_->steps.range(step);
@@ -258,6 +262,7 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   link_.activity().at_step(step + 1);
   link_.activity().begin(Phase::data);
   PACELINE_ASSIGN(const std::vector<Pass> passes_of_step, load_passes(range, spec_));
+  data_wait_ = steady_clock.now() - step_began_;
   spec_.step = step;
   spec_.global_samples = range.positions.count;
   spec_.learning_rate = learning_rate(job_, plan_->steps, step);
@@ -268,19 +273,20 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   spec_.next_generation = wishes.next_generation;
   spec_.can_save = !checkpointing_.busy();
   PACELINE_ASSIGN(const StepOutcome outcome, trainer_->step(spec_, passes_of_step));
-  const Duration took = steady_clock.now() - begin;
+  const Duration took = steady_clock.now() - step_began_;
   counters_.trained_ns += took.count();
   counters_.stopped = outcome.stop ? 1 : 0;
   step_times_.add(took);
-  exposed_times_.add(outcome.exposed);
+  const StepParts& parts = outcome.parts;
+  exposed_times_.add(parts.reduce + parts.commit);
   allreduce_times_.add(communicator_->busy() - busy_before);
   const Duration waited = loader_->figures().blocked - waited_before;
   data_waits_.add(waited);
   waited_ += waited;
   PACELINE_TRY(record(spec_, outcome));
   link_.activity().committed(plan_->shares_at(step)[static_cast<std::size_t>(form_.rank)],
-                             waited + outcome.computed);
-  PACELINE_TRY(balance(step, outcome, {outcome.computed, waited, outcome.waited}));
+                             waited + parts.forward + parts.backward);
+  PACELINE_TRY(balance(step, outcome, {parts.forward + parts.backward, waited, parts.reduce}));
   return outcome;
 }
 
@@ -308,6 +314,7 @@ Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome, cons
 
 /// The step has committed.
 Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
+  measure(spec, outcome.parts);
   const StepRange range = plan_->steps.range(spec.step);
   ++counters_.committed;
   counters_.samples += range.positions.count;
@@ -339,6 +346,21 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   return tell_progress(range, outcome.loss);
 }
 
+void RankTraining::measure(const StepSpec& spec, const StepParts& parts) {
+  StepRecord record;
+  record.began = step_began_;
+  record.step = spec.step + 1;
+  record.samples = plan_->part_of(spec.step, form_.rank).count;
+  record.grains = grain_count(record.samples, plan_->grain);
+  record.data = data_wait_;
+  record.forward = parts.forward;
+  record.backward = parts.backward;
+  record.reduce = parts.reduce;
+  record.commit = parts.commit;
+  record.optimizer = parts.optimizer;
+  telemetry_.committed(record);
+}
+
 // ---- checkpoints ------------------------------------------------------------------------------------
 
 /// After the last step that was committed: the same on all ranks.
@@ -350,7 +372,11 @@ bool RankTraining::checkpoint_is_due() const {
 
 /// One at a time: all ranks pass this one over where any of them still writes the one before.
 void RankTraining::checkpoint_if_possible(bool all_can_save) {
-  if (all_can_save) return begin_checkpoint();
+  if (all_can_save) {
+    const Instant began = steady_clock.now();
+    begin_checkpoint();
+    return telemetry_.spent(Phase::save, began);
+  }
   if (std::exchange(skip_told_, true) || !leads()) return;
   log(LogLevel::warning,
       concat("no checkpoint of step ", counters_.committed,
@@ -415,7 +441,7 @@ Status RankTraining::end_epoch(std::int64_t epoch) {
   if (eval_dataset_.has_value() && due) {
     trainer_->prepare_evaluation();
     link_.activity().at_step(counters_.committed + 1);
-    link_.activity().begin(Phase::evaluate);
+    const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::evaluate);
     PACELINE_ASSIGN(EvalMessage eval, evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_,
                                                        [this] { link_.activity().begin(Phase::reduce); }));
     eval.epoch = epoch;
@@ -440,7 +466,7 @@ Status RankTraining::agree_on_weights(const std::string& sha256) {
 }
 
 Result<FinishedMessage> RankTraining::finish() {
-  link_.activity().begin(Phase::save);
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::save);
   trainer_->prepare_evaluation();
   const std::vector<NamedWeight> weights = weights_of(model_->module());
   FinishedMessage finished;

@@ -17,6 +17,7 @@
 #include "rate.hpp"
 #include "rebalancing.hpp"
 #include "step_log.hpp"
+#include "telemetry.hpp"
 #include "time_series.hpp"
 
 namespace paceline {
@@ -25,8 +26,8 @@ namespace paceline {
 /// through all generations that the rank is in; which those are is Training's affair. One thread.
 class RankTraining {
  public:
-  /// Both outlive it.
-  RankTraining(const StartMessage& start, AgentLink& link);
+  /// All outlive it.
+  RankTraining(const StartMessage& start, AgentLink& link, TelemetryRecorder& telemetry);
 
   /// Everything that doesn't need the other ranks.
   [[nodiscard]] Status open();
@@ -79,6 +80,7 @@ class RankTraining {
   [[nodiscard]] Result<std::vector<Pass>> load_passes(const StepRange& step, StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
+  void measure(const StepSpec& spec, const StepParts& parts);
   [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
   [[nodiscard]] bool makes_checkpoints() const {
@@ -110,6 +112,7 @@ class RankTraining {
   const StartMessage& start_;
   const Job& job_;
   AgentLink& link_;
+  TelemetryRecorder& telemetry_;
   StepLog log_;
   const std::int64_t quiet_steps_;
 
@@ -136,6 +139,8 @@ class RankTraining {
   std::int64_t delivered_ = 0;        // batches
   std::optional<SampleBatch> batch_;  // of the current step, whose tensors lie in its memory
   StepSpec spec_;                     // of the current step
+  Instant step_began_{};
+  Duration data_wait_{};  // of the current step: until its passes were there
 
   Counters counters_;
   Duration waited_{};  // of this rank's training, for data

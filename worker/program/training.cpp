@@ -1,7 +1,9 @@
 #include "training.hpp"
 
 #include "joining.hpp"
+#include "paceline/base/text.hpp"
 #include "rank_training.hpp"
+#include "telemetry.hpp"
 
 namespace paceline {
 namespace {
@@ -9,18 +11,31 @@ namespace {
 // How often a worker that waits for its next generation looks up.
 constexpr Duration idle = std::chrono::seconds(1);
 
+TelemetryOptions telemetry_options(const StartMessage& start) {
+  TelemetryOptions options;
+  options.folder = start.run_dir + "/telemetry";
+  options.worker = start.worker;
+  options.nvml = environment("PACELINE_NVML");
+  return options;
+}
+
 /// How a membership ended.
 enum class Ending { finished, changed, dismissed };
 
 /// The generations that a worker goes through, and what its agent says meanwhile.
 class Training {
  public:
-  Training(const StartMessage& start, AgentLink& link) : start_(start), link_(link), rank_(start, link) {}
+  Training(const StartMessage& start, AgentLink& link)
+      : start_(start),
+        link_(link),
+        telemetry_(telemetry_options(start), link.activity()),
+        rank_(start, link, telemetry_) {}
 
   [[nodiscard]] Result<std::optional<FinishedMessage>> run();
 
  private:
   [[nodiscard]] Result<std::optional<FormMessage>> next_form();
+  [[nodiscard]] Result<Membership> connect(const FormMessage& form);
   [[nodiscard]] Result<Ending> be_member(Membership membership);
   [[nodiscard]] Result<Ending> train_on();
   [[nodiscard]] Status obey_agent();
@@ -34,7 +49,8 @@ class Training {
   std::optional<ComputeFingerprint> fingerprint_;  // when reproducible
   std::int64_t newest_ = 0;                        // generation that it was told to form; older ones are void
   std::unique_ptr<Communicator> communicator_;
-  RankTraining rank_;                // after communicator_, which it uses
+  TelemetryRecorder telemetry_;      // after communicator_, which it looks at
+  RankTraining rank_;                // after both, which it uses
   std::optional<Preparation> next_;  // a generation to change to
   bool stop_wanted_ = false;         // by the coordinator
   bool dismissed_ = false;
@@ -42,7 +58,10 @@ class Training {
 };
 
 Result<std::optional<FinishedMessage>> Training::run() {
-  PACELINE_TRY(rank_.open());
+  {
+    const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::loading);
+    PACELINE_TRY(rank_.open());
+  }
   if (start_.job.reproducible) fingerprint_ = compute_fingerprint();
   PACELINE_TRY(link_.send(ReadyMessage{}));
   std::optional<Membership> membership;
@@ -51,8 +70,7 @@ Result<std::optional<FinishedMessage>> Training::run() {
       PACELINE_ASSIGN(const std::optional<FormMessage> form, next_form());
       if (!form) return std::optional<FinishedMessage>();
       PACELINE_TRY(rank_.settle(*form));
-      link_.activity().begin(Phase::connect);
-      Result<Membership> joined = join(start_, *form, link_, fingerprint_);
+      Result<Membership> joined = connect(*form);
       if (!joined.ok()) {
         // It was held against those who train, and is not like them: they go on without it.
         if (joined.error().code == ErrorCode::mismatch && !rank_.complete()) return joined.error();
@@ -78,12 +96,17 @@ Result<std::optional<FinishedMessage>> Training::run() {
   }
 }
 
+Result<Membership> Training::connect(const FormMessage& form) {
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::connect);
+  return join(start_, form, link_, fingerprint_);
+}
+
 /// Waits to be told of a generation; nothing where this worker is not wanted any more. The wait has no bound
 /// of its own, since the others may take any time to report or to load: it ends at the latest with the agent,
 /// whose end of the socket is then closed.
 Result<std::optional<FormMessage>> Training::next_form() {
   next_.reset();
-  link_.activity().begin(Phase::idle);
+  const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::idle);
   while (!dismissed_) {
     PACELINE_ASSIGN(const std::optional<WorkerMessage> message, link_.take(idle));
     if (!message) continue;
@@ -122,6 +145,7 @@ Result<Ending> Training::be_member(Membership membership) {
   form_ = membership.form;
   newest_ = form_.generation;
   std::unique_ptr<Communicator> before = std::exchange(communicator_, std::move(membership.communicator));
+  telemetry_.watch(communicator_.get());
   const AgentLink::Interruption interruption(
       link_, form_.generation, [this](const std::string& reason) { communicator_->abort(reason); });
   PACELINE_TRY(rank_.enter(form_, *communicator_, std::move(membership.buffers)));

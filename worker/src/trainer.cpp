@@ -59,12 +59,6 @@ struct Agreement {
   std::vector<std::int64_t> words;
 };
 
-/// What a rank spent on its part of a step.
-struct Spent {
-  Duration computed{};
-  Duration waited{};  // for the sums, after its backward
-};
-
 }  // namespace
 
 class Trainer::Impl {
@@ -97,7 +91,13 @@ class Trainer::Impl {
   void begin(StepPart part) const {
     if (options_.on_part) options_.on_part(part);
   }
-  [[nodiscard]] Result<Spent> sum_up(const StepSpec& spec, std::span<const Pass> passes);
+  void begin_parts() { part_began_ = steady_clock.now(); }
+  /// What has passed since the part before went to this one.
+  void end_part(Duration& part) {
+    const Instant now = steady_clock.now();
+    part += now - std::exchange(part_began_, now);
+  }
+  [[nodiscard]] Status sum_up(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] torch::Tensor inputs_of(const Pass& pass) const;
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
@@ -114,6 +114,8 @@ class Trainer::Impl {
   ExpectedMagnitudes expected_;                    // when reproducible
   std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
+  StepParts parts_;  // of the step in progress, or held
+  Instant part_began_{};
   std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
   torch::Tensor flat_parameters_;         // places as in the gradients' layout
   std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
@@ -231,46 +233,42 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
     return Error{ErrorCode::invalid_argument,
                  concat("step ", spec.step, ": a reproducible step must say how many passes it has")};
   held_.reset();
-  PACELINE_ASSIGN(const Spent spent, sum_up(spec, passes));
+  parts_ = {};
+  begin_parts();
+  PACELINE_TRY(sum_up(spec, passes));
   held_ = spec;
-  const Instant voting = steady_clock.now();
   begin(StepPart::commit);
-  PACELINE_ASSIGN(Agreement agreement, commit(spec));
+  Result<Agreement> voted = commit(spec);
+  end_part(parts_.commit);
+  PACELINE_ASSIGN(Agreement agreement, std::move(voted));
   const Vote& vote = agreement.vote;
-  const Duration exposed = spent.waited + (steady_clock.now() - voting);
   PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
   outcome.stop = vote.stop_negated != 0;
   // Ranks may have prepared different ones, when one was given up and another follows.
   outcome.next_generation = vote.next_least == -vote.next_greatest_negated ? vote.next_least : 0;
   outcome.all_can_save = vote.can_save != 0;
-  outcome.computed = spent.computed;
-  outcome.exposed = exposed;
-  outcome.waited = spent.waited;
   outcome.words = std::move(agreement.words);
   return outcome;
 }
 
 /// Until the sums over all ranks are good.
-Result<Spent> Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
-  Spent spent;
+Status Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes) {
   for (bool again = false;; again = true) {
     begin(StepPart::compute);
-    const Instant compute_began = steady_clock.now();
     gradients_->begin_step(spec, again);
     const Status computed = compute(spec, passes);
+    end_part(parts_.backward);
     if (!computed.ok()) {
       // The others wait for this rank's buckets.
       communicator_->abort(computed.error().message);
       [[maybe_unused]] const Status ended = gradients_->wait();
-      return computed.error();
+      return computed;
     }
-    const Instant backward_ended = steady_clock.now();
     begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
-    spent.computed += backward_ended - compute_began;
-    spent.waited += steady_clock.now() - backward_ended;
     PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle());
-    if (verdict == GradientSums::Verdict::good) return spent;
+    end_part(parts_.reduce);
+    if (verdict == GradientSums::Verdict::good) return {};
   }
 }
 
@@ -305,14 +303,20 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
     gradients_->finish_tail();
     gradients_->begin_last_pass();
   }
+  end_part(parts_.forward);
   loss.backward();
+  end_part(parts_.backward);
 }
 
 Result<StepOutcome> Trainer::Impl::roll_forward() {
   if (!held_.has_value())
     return Error{ErrorCode::internal, "there is no step whose reduced gradients are held"};
   const StepSpec spec = *std::exchange(held_, std::nullopt);
-  return apply(spec);
+  begin_parts();
+  PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
+  end_part(parts_.optimizer);
+  outcome.parts = parts_;
+  return outcome;
 }
 
 /// What all ranks agreed on: they hold the step's gradients, and cut it alike.

@@ -162,6 +162,18 @@ struct Topology {
   [[nodiscard]] std::string describe() const;
 };
 
+/// What this rank has sent to one on another node since the communicator was made, as the kernel counts it:
+/// nothing is added to the way of the data. `bytes` over `busy` is how fast the wire to it is, whatever the
+/// ranks do meanwhile: while there is nothing to send, or the peer has no room because it is somewhere else,
+/// the wire is not busy.
+struct WireStatistics {
+  int rank = 0;
+  std::int64_t bytes = 0;  ///< that have arrived, with all that goes along with data
+  /// Of the connection that was so longest, since those to a rank are used at once. Right to a tick of the kernel
+  /// (1 to 10 ms) each time.
+  Duration busy{};
+};
+
 /// Memory that the ranks of a node share: collectives on it make no copy. Owns it; may outlive the
 /// communicator. After a collective on it failed its contents are undefined, and peers may still be writing
 /// to it until Communicator::quiesce says that they have stopped.
@@ -283,6 +295,9 @@ class Communicator {
   /// Time spent inside collectives so far, waiting for peers included. What fits the control block (4 KiB)
   /// counts only as far as it waited for more than a microsecond or so.
   [[nodiscard]] Duration busy() const noexcept;
+  /// Of every rank on another node that this one sends to, ascending. Zeros where the kernel doesn't say
+  /// (Linux before 4.9), and none where the transport doesn't know. A system call per connection.
+  [[nodiscard]] std::vector<WireStatistics> wire_statistics() const;
   /// For people: what was measured between nodes, and which algorithm is used up to which size.
   [[nodiscard]] std::string describe_plan() const;
 

@@ -60,9 +60,12 @@ class Transport {
   /// Errors: peer_lost, mismatch or corrupt (the block that came is not the one that must come: use
   /// check_block), each with the rank.
   [[nodiscard]] virtual Status progress(Duration at_most) = 0;
-  /// A collective has ended, and all that was posted has come: an error if a peer has sent something else before it,
-  /// which only a transport can tell that keeps several streams.
+  /// A collective has ended, and all that was posted has come: an error if a peer has sent something else
+  /// before it, which only a transport can tell that keeps several streams.
   [[nodiscard]] virtual Status end_collective() { return {}; }
+  /// See Communicator::wire_statistics(). Any thread, beside everything else but the transport's end. Empty:
+  /// it does not know.
+  [[nodiscard]] virtual std::vector<WireStatistics> wire_statistics() const { return {}; }
   /// For people: "tcp".
   [[nodiscard]] virtual std::string name() const = 0;
   /// True if only the threads that call the communicator may drive the transport.

@@ -9,6 +9,7 @@
 #include "introduction.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
+#include "sent.hpp"
 #include "stream.hpp"
 
 namespace paceline::tcp {
@@ -57,6 +58,20 @@ class Links final : public Transport {
     }
     if (moved || at_most == Duration::zero()) return {};
     return wait(at_most);
+  }
+
+  /// Connections stay what they are as long as this lives, so that no other thread need be kept out.
+  [[nodiscard]] std::vector<WireStatistics> wire_statistics() const override {
+    std::vector<WireStatistics> all;
+    for (const auto& [rank, peer] : peers_) {
+      WireStatistics& one = all.emplace_back(WireStatistics{rank, 0, {}});
+      for (const auto& stream : peer.streams) {
+        const Sent sent = sent_on(stream->fd());
+        one.bytes += sent.bytes;
+        one.busy = std::max(one.busy, sent.busy);
+      }
+    }
+    return all;
   }
 
   [[nodiscard]] std::string name() const override { return "tcp"; }

@@ -9,6 +9,7 @@
 
 #include "paceline/base/assert.hpp"
 #include "paceline/base/fd.hpp"
+#include "paceline/data/loader.hpp"
 #include "read_engine.hpp"
 
 namespace paceline {
@@ -25,6 +26,7 @@ constexpr std::int64_t most_at_once = std::int64_t{1} << 30;
 // A ring's memory may have been that of a ring which another thread has closed. The kernel orders the two
 // uses, but liburing's system calls are hidden from ThreadSanitizer; this tells it.
 std::atomic<std::uint64_t> rings_closed{0};
+std::atomic<std::int64_t> bytes_read{0};
 
 class UringReads final : public ReadEngine {
  public:
@@ -128,7 +130,10 @@ class UringReads final : public ReadEngine {
     const auto found = reads_.find(number);
     PACELINE_ASSERT(found != reads_.end(), "only reads that were begun end");
     Pending& read = found->second;
-    if (result > 0) read.done += result;
+    if (result > 0) {
+      read.done += result;
+      bytes_read.fetch_add(result, std::memory_order_relaxed);
+    }
     const bool again = result == -EINTR || result == -EAGAIN || (result > 0 && read.done < read.bytes);
     if (again && !leaving_) return begin(number, read);
     ended.push_back({read.tag, read.done, result < 0 ? -result : 0});
@@ -162,6 +167,10 @@ class UringReads final : public ReadEngine {
 };
 
 }  // namespace
+
+std::int64_t bytes_read_by_io_uring() noexcept {
+  return bytes_read.load(std::memory_order_relaxed);
+}
 
 Result<std::unique_ptr<ReadEngine>> make_uring_reads(int depth) {
   UniqueFd bell(::eventfd(0, EFD_CLOEXEC));

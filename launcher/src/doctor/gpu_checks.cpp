@@ -6,8 +6,8 @@
 #include "doctor/program_checks.hpp"
 #include "doctor/rules.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/gpu/nvml.hpp"
 #include "resources/gpus.hpp"
-#include "resources/nvml.hpp"
 
 namespace paceline::doctor {
 namespace {

@@ -16,9 +16,4 @@ namespace paceline {
 /// its own words.
 [[nodiscard]] Result<std::vector<Gpu>> find_gpus();
 
-/// Which of the GPUs with these UUIDs CUDA_VISIBLE_DEVICES names, by their places: numbers, UUIDs or their
-/// beginnings, up to the first that is none of these, as CUDA reads it. Nothing where it is unset.
-[[nodiscard]] std::vector<std::size_t> visible_gpus(const std::vector<std::string>& uuids,
-                                                    const std::optional<std::string>& variable);
-
 }  // namespace paceline

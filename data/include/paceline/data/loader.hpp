@@ -108,4 +108,8 @@ class Loader {
   std::shared_ptr<Impl> impl_;
 };
 
+/// What all loaders of this process have read through io_uring, which /proc/self/io does not count. Any
+/// thread.
+[[nodiscard]] std::int64_t bytes_read_by_io_uring() noexcept;
+
 }  // namespace paceline

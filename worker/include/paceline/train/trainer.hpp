@@ -73,6 +73,16 @@ struct StepSpec {
   static constexpr std::int64_t nothing_said = std::numeric_limits<std::int64_t>::max();
 };
 
+/// What a rank spent on a step, part by part: together, but for microseconds, what step() took. Passes that
+/// had to run once more count twice.
+struct StepParts {
+  Duration forward{};    ///< of all passes, the loss among them
+  Duration backward{};   ///< of all passes
+  Duration reduce{};     ///< waiting for the sums after the last backward
+  Duration commit{};     ///< waiting for the other ranks' votes
+  Duration optimizer{};  ///< the update, and what is read out and counted around it
+};
+
 /// The same on every rank, times apart.
 struct StepOutcome {
   double loss = 0;                   ///< mean over the global batch
@@ -81,9 +91,7 @@ struct StepOutcome {
   bool stop = false;                 ///< some rank wants to leave
   std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
   bool all_can_save = false;
-  Duration computed{};                ///< forward and backward of this rank's passes
-  Duration exposed{};                 ///< of the reduction: waiting after backward had ended, commit included
-  Duration waited{};                  ///< the same without the commit
+  StepParts parts;                    ///< of this rank
   std::vector<std::int64_t> words{};  ///< what all said, see StepSpec
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
@@ -123,8 +131,9 @@ class Trainer {
 
   /// After a step() that failed: whether all of its gradients had been reduced, so that it can be applied.
   [[nodiscard]] bool holds_reduced() const noexcept;
-  /// Applies the step whose gradients are held. Local. What the ranks agree on in a commit (`stop`,
-  /// `next_generation`, `all_can_save`, `words`) is not set in the outcome.
+  /// Applies the step whose gradients are held. Local. Its parts are those of the step() that failed, with
+  /// this update. What the ranks agree on in a commit (`stop`, `next_generation`, `all_can_save`, `words`) is
+  /// not set in the outcome.
   [[nodiscard]] Result<StepOutcome> roll_forward();
 
   /// Memory for gradients that the ranks of a communicator share. Must not outlive that.

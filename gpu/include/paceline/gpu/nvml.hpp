@@ -13,6 +13,8 @@ namespace paceline::nvml {
 using Device = struct OpaqueDevice*;
 using Code = int;
 inline constexpr Code success = 0;
+/// nvmlTemperatureSensors_t
+inline constexpr int temperature_of_gpu = 0;
 /// nvmlGpuP2PCapsIndex_t
 inline constexpr int peer_by_nvlink = 2;
 
@@ -20,6 +22,12 @@ struct Memory {
   unsigned long long total = 0;
   unsigned long long free = 0;
   unsigned long long used = 0;
+};
+
+/// Percent of the driver's last sampling period in which something ran, or memory was used.
+struct Utilization {
+  unsigned gpu = 0;
+  unsigned memory = 0;
 };
 
 struct PciInfo {
@@ -48,6 +56,12 @@ struct Api {
   Code (*most_slices)(Device, unsigned*) = nullptr;
   Code (*slice)(Device, unsigned, Device*) = nullptr;
   Code (*driver_version)(char*, unsigned) = nullptr;
+
+  // Null where the driver has none of that.
+  Code (*utilization)(Device, Utilization*) = nullptr;
+  Code (*power_mw)(Device, unsigned*) = nullptr;
+  Code (*temperature_c)(Device, int sensor, unsigned*) = nullptr;
+  Code (*energy_mj)(Device, unsigned long long*) = nullptr;
 
   [[nodiscard]] std::string words(Code code) const { return error_text(code); }
 };

@@ -1,4 +1,4 @@
-#include "resources/nvml.hpp"
+#include "paceline/gpu/nvml.hpp"
 
 #include <dlfcn.h>
 
@@ -14,8 +14,12 @@ struct Library {
 
   template <class Function>
   void find(Function& function, const char* name) {
-    function = reinterpret_cast<Function>(::dlsym(handle, name));
+    find_if_there(function, name);
     if (function == nullptr && missing.empty()) missing = name;
+  }
+  template <class Function>
+  void find_if_there(Function& function, const char* name) const {
+    function = reinterpret_cast<Function>(::dlsym(handle, name));
   }
 };
 
@@ -34,6 +38,10 @@ void find_all(Library& library, Api& api) {
   library.find(api.most_slices, "nvmlDeviceGetMaxMigDeviceCount");
   library.find(api.slice, "nvmlDeviceGetMigDeviceHandleByIndex");
   library.find(api.driver_version, "nvmlSystemGetDriverVersion");
+  library.find_if_there(api.utilization, "nvmlDeviceGetUtilizationRates");
+  library.find_if_there(api.power_mw, "nvmlDeviceGetPowerUsage");
+  library.find_if_there(api.temperature_c, "nvmlDeviceGetTemperature");
+  library.find_if_there(api.energy_mj, "nvmlDeviceGetTotalEnergyConsumption");
 }
 
 }  // namespace
