@@ -55,7 +55,7 @@ std::optional<StepParts> median_parts(const std::vector<RoundFigures>& rounds) {
 
 ScalingRow row_of(ScalingMode mode, const TrainingSize& size, const std::vector<RoundFigures>& rounds,
                   const TrainingSize& base_size, const std::vector<RoundFigures>& base) {
-  ScalingRow row{.mode = mode, .size = size, .step_ms = {}, .samples_per_second = {}, .efficiency = {}};
+  ScalingRow row{.mode = mode, .size = size};
   row.step_ms_by_round = each(rounds, [](const RoundFigures& round) { return round.together.step_ms; });
   row.step_ms = range_of(row.step_ms_by_round);
   row.samples_per_second =

@@ -62,11 +62,11 @@ struct Range {
 
 struct ScalingRow {
   ScalingMode mode = ScalingMode::strong;
-  TrainingSize size;
+  TrainingSize size{};
   bool simulated = false;  ///< what the model says, not what was measured
-  Range step_ms;
-  Range samples_per_second;
-  Range efficiency;  ///< of a rank's throughput at the least ranks measured
+  Range step_ms{};
+  Range samples_per_second{};
+  Range efficiency{};  ///< of a rank's throughput at the least ranks measured
   // Measured rows alone:
   std::vector<double> step_ms_by_round{};
   Range ceiling_step_ms{};

@@ -1,6 +1,7 @@
 #include "scaling/training.hpp"
 
 #include <sched.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -137,9 +138,12 @@ Result<TrainingFigures> Trainer::figures_in(const std::string& folder) const {
 Error Trainer::failure_of(const One& one, const std::string& folder, const Ended& end) {
   const Result<std::string> summary = read_file(folder + ".json", most_bytes);
   const std::string sentence = summary.ok() ? failure_in(*summary) : "";
-  return {ErrorCode::io, concat("a training of ", one.ranks, one.ranks == 1 ? " rank" : " ranks", " and ",
-                                one.batch, one.batch == 1 ? " sample" : " samples",
-                                " a step failed: ", sentence.empty() ? end.why() : sentence)};
+  // It refuses what it was asked for with 2, and so do we then.
+  const bool refused = WIFEXITED(end.status) && WEXITSTATUS(end.status) == 2;
+  return {refused ? ErrorCode::invalid_argument : ErrorCode::io,
+          concat("a training of ", one.ranks, one.ranks == 1 ? " rank" : " ranks", " and ", one.batch,
+                 one.batch == 1 ? " sample" : " samples",
+                 " a step failed: ", sentence.empty() ? end.why() : sentence)};
 }
 
 Result<std::vector<TrainingFigures>> Trainer::train(const std::vector<One>& all) {
