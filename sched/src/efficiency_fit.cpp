@@ -12,29 +12,39 @@ namespace paceline {
 namespace {
 
 /// Pairs of laws: with opposite disturbances, so that their middle is where it would be without.
-constexpr int pairs = 100;
-constexpr double exposed_error = 3;  ///< times that of the step: it has no waiting for votes in it, or some
+constexpr int pairs = 60;
+constexpr double exposed_error = 1.5;  ///< times that of the step: it has no waiting for votes in it, or some
 constexpr int most_iterations = 40;
 
-enum Coefficient : std::size_t { fixed, slope, rest, alpha_local, beta_local, alpha_node, beta_node, hiding };
-constexpr std::size_t coefficients = 8;
+enum Coefficient : std::size_t {
+  fixed,
+  slope,
+  rest,
+  alpha_local,
+  beta_local,
+  alpha_node,
+  beta_node,
+  moving,
+  hiding
+};
+constexpr std::size_t coefficients = 9;
 using Coefficients = Vector<coefficients>;
 
-/// Of the logarithms: of times in ms, of betas over their alpha, of alpha_node over alpha_local; the last is
-/// no logarithm, but the argument of the logistic function that gives 1 / gamma.
+/// Of the logarithms: of times in ms, of betas over their alpha, of alpha_node over alpha_local; the last two
+/// are no logarithms, but arguments of the logistic function that gives `moving` and 1 / gamma.
 struct Prior {
   Coefficients mean{}, deviation{};
 };
 
 constexpr double least_inverse_gamma = 0.1;
 
-double inverse_gamma(double x) noexcept {
-  return least_inverse_gamma + (1 - least_inverse_gamma) / (1 + std::exp(-x));
+double logistic(double x) noexcept {
+  return 1 / (1 + std::exp(-x));
 }
 
 Prior prior_of(const std::vector<FitPoint>& points, std::int64_t grain_samples) {
-  const FitPoint& least = *std::min_element(
-      points.begin(), points.end(), [](const auto& a, const auto& b) { return a.size < b.size; });
+  const FitPoint& least = *std::min_element(points.begin(), points.end(),
+                                            [](const auto& a, const auto& b) { return a.size < b.size; });
   const double per_sample = least.compute_ms / slowest_share(least.size, grain_samples);
   const double one_rank = per_sample * static_cast<double>(least.size.samples_per_step);
   const double left = std::max(least.step_ms - least.compute_ms - least.exposed_ms, 1e-3 * least.step_ms);
@@ -43,14 +53,16 @@ Prior prior_of(const std::vector<FitPoint>& points, std::int64_t grain_samples) 
     prior.mean[which] = std::log(median);
     prior.deviation[which] = deviation;
   };
-  set(fixed, 0.03 * one_rank, 1.5);
+  set(fixed, 0.02 * one_rank, 1.5);
   set(slope, per_sample, 2);
   set(rest, left, 1.5);
   set(alpha_local, 0.05 * one_rank, 1.5);
-  set(beta_local, 0.25, 1);
+  set(beta_local, 0.05, 1.5);
   set(alpha_node, 3, 1.2);
-  set(beta_node, 0.25, 1);
-  prior.mean[hiding] = 0;
+  set(beta_node, 0.05, 1.5);
+  prior.mean[moving] = 0;
+  prior.deviation[moving] = 1.5;
+  prior.mean[hiding] = 2.3;
   prior.deviation[hiding] = 1.5;
   return prior;
 }
@@ -64,7 +76,8 @@ StepLaw law_of(const Coefficients& x) {
   law.beta_local_ms = law.alpha_local_ms * std::exp(x[beta_local]);
   law.alpha_node_ms = law.alpha_local_ms * std::exp(x[alpha_node]);
   law.beta_node_ms = law.alpha_node_ms * std::exp(x[beta_node]);
-  law.gamma = 1 / inverse_gamma(x[hiding]);
+  law.moving = logistic(x[moving]);
+  law.gamma = 1 / (least_inverse_gamma + (1 - least_inverse_gamma) * logistic(x[hiding]));
   return law;
 }
 
@@ -86,23 +99,27 @@ Parts parts_of(const StepLaw& law, const JobSize& size, std::int64_t grain_sampl
   if (sync <= 0) return parts;
 
   const double by_sync = std::pow(sync / combined, law.gamma - 1);
-  JobSize one_node = size;
-  one_node.ranks = (size.ranks + size.nodes - 1) / size.nodes;
-  one_node.nodes = 1;
-  const double between = sync - law.sync_ms(one_node);
+  const std::int64_t local = ranks_per_node(size);
   const auto beyond_two = [](std::int64_t n) { return n > 2 ? static_cast<double>(n - 2) : 0; };
+  const auto moved = [](std::int64_t n, double alpha) {
+    return n > 2 ? alpha * (1 - 2 / static_cast<double>(n)) : 0;
+  };
+  const double between = sync - law.sync_ms({local, 1, size.samples_per_step});
   parts.combined_slope[alpha_local] = by_sync * sync;
-  parts.combined_slope[beta_local] = by_sync * law.beta_local_ms * beyond_two(one_node.ranks);
+  parts.combined_slope[beta_local] = by_sync * law.beta_local_ms * beyond_two(local);
   parts.combined_slope[alpha_node] = by_sync * between;
   parts.combined_slope[beta_node] = by_sync * law.beta_node_ms * beyond_two(size.nodes);
+  parts.combined_slope[moving] = by_sync *
+                                 (moved(local, law.alpha_local_ms) + moved(size.nodes, law.alpha_node_ms)) *
+                                 law.moving * (1 - law.moving);
 
   const double compute_part = std::pow(compute / combined, law.gamma);
-  const double by_gamma = combined / law.gamma *
-                          (compute_part * std::log(compute / combined) +
-                           (1 - compute_part) * std::log(sync / combined));
-  const double logistic = (1 / law.gamma - least_inverse_gamma) / (1 - least_inverse_gamma);
+  const double by_gamma =
+      combined / law.gamma *
+      (compute_part * std::log(compute / combined) + (1 - compute_part) * std::log(sync / combined));
+  const double hidden = (1 / law.gamma - least_inverse_gamma) / (1 - least_inverse_gamma);
   parts.combined_slope[hiding] =
-      -by_gamma * law.gamma * law.gamma * (1 - least_inverse_gamma) * logistic * (1 - logistic);
+      -by_gamma * law.gamma * law.gamma * (1 - least_inverse_gamma) * hidden * (1 - hidden);
   return parts;
 }
 
@@ -130,7 +147,9 @@ class Disturbance {
   }
 
  private:
-  [[nodiscard]] double of(std::uint64_t key) const noexcept { return sign_ == 0 ? 0 : sign_ * normal_of(key); }
+  [[nodiscard]] double of(std::uint64_t key) const noexcept {
+    return sign_ == 0 ? 0 : sign_ * normal_of(key);
+  }
   std::uint64_t pair_ = 0;
   double sign_ = 0;
 };
@@ -161,7 +180,8 @@ class Fit {
 
  private:
   [[nodiscard]] Misfit misfit(const Coefficients& x, const Disturbance& disturbance) const;
-  void add_point(const FitPoint& point, const StepLaw& law, const Disturbance& disturbance, Misfit& sum) const;
+  void add_point(const FitPoint& point, const StepLaw& law, const Disturbance& disturbance,
+                 Misfit& sum) const;
 
   const std::vector<FitPoint>& points_;
   std::int64_t grain_samples_;
@@ -203,7 +223,7 @@ Misfit Fit::misfit(const Coefficients& x, const Disturbance& disturbance) const 
 
 Coefficients Fit::best_from(Coefficients x, const Disturbance& disturbance) const {
   constexpr double most_change = 2;  // in one iteration: a logarithm beyond that is a guess
-  constexpr double least_gain = 1e-5;
+  constexpr double least_gain = 1e-4;
   double damping = 1e-3;
   Misfit here = misfit(x, disturbance);
   for (int iteration = 0; iteration < most_iterations; ++iteration) {
@@ -212,7 +232,8 @@ Coefficients Fit::best_from(Coefficients x, const Disturbance& disturbance) cons
     if (!factorize(factor)) break;
     const Coefficients change = solve(factor, here.gradient);
     Coefficients next = x;
-    for (std::size_t i = 0; i < coefficients; ++i) next[i] -= std::clamp(change[i], -most_change, most_change);
+    for (std::size_t i = 0; i < coefficients; ++i)
+      next[i] -= std::clamp(change[i], -most_change, most_change);
     const Misfit there = misfit(next, disturbance);
     if (!(there.value < here.value)) {
       damping *= 8;

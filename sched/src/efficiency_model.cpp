@@ -46,7 +46,8 @@ Status check(const SizeObservation& seen) {
   if (seen.step_ms <= 0) return refuse("step_ms is 0");
   if (seen.compute_ms <= 0) return refuse("compute_ms is 0");
   if (seen.compute_ms + seen.exposed_reduce_ms > parts_tolerance * seen.step_ms)
-    return refuse("its parts take ", seen.compute_ms + seen.exposed_reduce_ms, " ms, the step ", seen.step_ms);
+    return refuse("its parts take ", seen.compute_ms + seen.exposed_reduce_ms, " ms, the step ",
+                  seen.step_ms);
   return {};
 }
 
@@ -213,7 +214,8 @@ Result<Estimate> EfficiencyModel::marginal_efficiency(const JobSize& from, const
       static_cast<double>(to.samples_per_step) / static_cast<double>(from.samples_per_step);
   std::vector<double> gains;
   for (std::size_t i = 0; i < laws_.size(); ++i)
-    gains.push_back((batches / after[i] - 1 / before[i]) * alone[i] / static_cast<double>(to.ranks - from.ranks));
+    gains.push_back((batches / after[i] - 1 / before[i]) * alone[i] /
+                    static_cast<double>(to.ranks - from.ranks));
   return estimate(std::move(gains));
 }
 

@@ -11,8 +11,9 @@ namespace {
 constexpr std::int64_t most_ranks = 10'000'000;
 constexpr std::int64_t most_samples = std::int64_t{1} << 48;
 
-double further(std::int64_t members, double alpha, double beta) noexcept {
-  return members < 2 ? 0 : alpha + beta * static_cast<double>(members - 2);
+double sync_of(std::int64_t members, double alpha, double beta, double moving) noexcept {
+  const auto n = static_cast<double>(members);
+  return members < 2 ? 0 : alpha * (1 + moving * (1 - 2 / n)) + beta * (n - 2);
 }
 
 }  // namespace
@@ -34,6 +35,10 @@ Status check_size(const JobSize& size) {
   return {};
 }
 
+std::int64_t ranks_per_node(const JobSize& size) noexcept {
+  return (size.ranks + size.nodes - 1) / size.nodes;
+}
+
 double slowest_share(const JobSize& size, std::int64_t grain_samples) noexcept {
   const std::int64_t most = grain_samples * size.ranks;
   const std::int64_t grains = (size.samples_per_step + most - 1) / most;
@@ -45,9 +50,8 @@ double StepLaw::compute_ms(const JobSize& size, std::int64_t grain_samples) cons
 }
 
 double StepLaw::sync_ms(const JobSize& size) const noexcept {
-  const std::int64_t ranks_per_node = (size.ranks + size.nodes - 1) / size.nodes;
-  return further(ranks_per_node, alpha_local_ms, beta_local_ms) +
-         further(size.nodes, alpha_node_ms, beta_node_ms);
+  return sync_of(ranks_per_node(size), alpha_local_ms, beta_local_ms, moving) +
+         sync_of(size.nodes, alpha_node_ms, beta_node_ms, moving);
 }
 
 double StepLaw::exposed_ms(const JobSize& size, std::int64_t grain_samples) const noexcept {

@@ -56,7 +56,7 @@ struct EfficiencyRules {
   std::int64_t grain_samples = 1;  ///< shares are whole grains: the slowest rank's is rounded up to one
   double least_error = 0.01;       ///< of a mean, relative: two runs of the same size differ by as much
   double drift_per_hour = 0.03;  ///< relative: what was measured an hour of training ago is uncertain by this
-  double form_error = 0.02;  ///< relative: a doubling of the ranks away from what was visited is off by this
+  double form_error = 0.04;  ///< relative: a doubling of the ranks away from what was visited is off by this
 };
 
 /// Predicts how long a step takes with other ranks, nodes and batches, from the sizes that a job has had, by
@@ -98,9 +98,9 @@ class EfficiencyModel {
   /// What is known of a size.
   struct Visit {
     double compute_ms = 0, exposed_ms = 0, step_ms = 0;
-    double variance = 0;   ///< of a mean, relative
-    double training_s = 0; ///< of the model's, when it was observed last
-    double slowdown = 0;   ///< then
+    double variance = 0;    ///< of a mean, relative
+    double training_s = 0;  ///< of the model's, when it was observed last
+    double slowdown = 0;    ///< then
   };
   void merge(const SizeObservation& observation, double variance, Visit& visit);
   [[nodiscard]] double error_of(const Visit& visit) const noexcept;
@@ -115,7 +115,7 @@ class EfficiencyModel {
   EfficiencyRules rules_;
   std::map<JobSize, Visit> visits_;
   std::vector<LikelyLaw> laws_;  ///< as likely one as the other, the first is the most probable
-  double training_s_ = 0;      ///< observed so far
+  double training_s_ = 0;        ///< observed so far
   /// Sum of what sizes that were observed again had changed, as logarithms: a visit's figures are doubtful
   /// by what this is away from what it was then, and good again when it returns.
   double slowdown_ = 0;

@@ -27,15 +27,16 @@ struct ScalabilityLaw {
   FittedValue one_rank;    ///< X1, samples per second
   FittedValue contention;  ///< sigma, at least 0: the part of the work that only one rank at a time can do
   FittedValue coherence;   ///< kappa, at least 0: what each pair of ranks costs
-  std::size_t sizes = 0;   ///< that it was fitted to
+  std::size_t points = 0;  ///< that it was fitted to
 
   [[nodiscard]] double samples_per_second(double ranks) const noexcept;
   /// Ranks with the greatest throughput, at least 1. Nothing: more ranks are always faster.
   [[nodiscard]] std::optional<double> peak_ranks() const noexcept;
 };
 
-/// Least squares of relative errors. An error names too few points (three different sizes are needed), or the
-/// point that makes no sense.
+/// Least squares of relative errors, weighted by the points' own where all have one; otherwise what points
+/// are off the law tells the standard errors. These are those of the fit without bounds. An error names too
+/// few points (three different sizes are needed), or the point that makes no sense.
 [[nodiscard]] Result<ScalabilityLaw> fit_scalability_law(const std::vector<ScalabilityPoint>& points);
 
 }  // namespace paceline

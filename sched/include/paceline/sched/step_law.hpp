@@ -20,6 +20,8 @@ struct JobSize {
 /// An error: less than one of anything, more nodes than ranks, or numbers beyond all reason.
 [[nodiscard]] Status check_size(const JobSize& size);
 
+/// Of the node that has most.
+[[nodiscard]] std::int64_t ranks_per_node(const JobSize& size) noexcept;
 /// Samples of the rank that has most: shares are as equal as whole grains go.
 [[nodiscard]] double slowest_share(const JobSize& size, std::int64_t grain_samples) noexcept;
 /// Two parts of a step that overlap: (compute^gamma + sync^gamma)^(1 / gamma), for gamma of at least 1.
@@ -28,12 +30,13 @@ struct JobSize {
 /// How long a step takes by its coefficients, all finite and at least 0:
 ///
 ///   compute = fixed + per_sample * samples of the rank that has most
-///   sync    = [L > 1] (alpha_local + beta_local (L - 2)) + [K > 1] (alpha_node + beta_node (K - 2))
-///   step    = rest + (compute^gamma + sync^gamma)^(1 / gamma)
+///   sync(n) = alpha (1 + moving (1 - 2 / n)) + beta (n - 2) for n of 2 and more, else 0
+///   step    = rest + (compute^gamma + sync^gamma)^(1 / gamma), sync = sync_local(L) + sync_node(K)
 ///
-/// for K nodes of L ranks: Qiao et al., "Pollux", OSDI 2021, section 3.2, where a job of several nodes has
-/// the second half of `sync` alone, by ranks. Here ranks of a node reduce among themselves first, then nodes
-/// do.
+/// for K nodes of L ranks: Qiao et al., "Pollux", OSDI 2021, section 3.2, with two differences. There a job
+/// of several nodes has sync_node alone, by ranks; here ranks of a node reduce among themselves first, then
+/// nodes do. And `moving` is 0 there; 1 is the 2 (n - 1) / n of an all-reduce that bandwidth limits
+/// (Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms", JPDC 2009).
 struct StepLaw {
   double fixed_ms = 0;        ///< of computing, whatever the share
   double ms_per_sample = 0;   ///< of computing
@@ -42,6 +45,7 @@ struct StepLaw {
   double beta_local_ms = 0;   ///< more for each further rank of a node
   double alpha_node_ms = 0;   ///< synchronisation of two nodes
   double beta_node_ms = 0;    ///< more for each further node
+  double moving = 0;          ///< 0 to 1: what part of the alphas grows as bandwidth does
   double gamma = 1;  ///< 1: nothing is hidden behind computing; 10: nearly all of the shorter part is
 
   [[nodiscard]] double compute_ms(const JobSize& size, std::int64_t grain_samples = 1) const noexcept;
