@@ -90,6 +90,12 @@ LineChart efficiency_chart(const std::vector<ScalingRow>& rows) {
   return chart;
 }
 
+/// To half of a power of ten: 2,344 to 2,500.
+double rounded_up(double value) {
+  const double unit = std::pow(10, std::floor(std::log10(value))) / 2;
+  return std::ceil(value / unit) * unit;
+}
+
 /// A time of a step as a throughput, whose greatest comes from the least time.
 Range as_rate(const ScalingRow& row, const Range& step_ms) {
   const double samples = static_cast<double>(row.size.batch) * 1e3;
@@ -102,6 +108,10 @@ LineChart throughput_chart(const ScalingReport& report, const std::vector<Scalin
   const ScalingRow& first = rows.front();
   chart.lines.push_back(
       ideal(rows, first.samples_per_second.value / static_cast<double>(first.size.ranks), true));
+  // The rest would be flat below an ideal that is far away.
+  double most = 0;
+  for (const ScalingRow& row : rows) most = std::max(most, row.samples_per_second.high);
+  chart.y_most = rounded_up(1.5 * most);
   add_if_any(chart, line("ceiling, without communication", rows, ceiling_tone, Look::dashed, Spread::whiskers,
                          [](const ScalingRow& row) {
                            return if_measured(row,
@@ -179,8 +189,8 @@ LineChart shares_chart(const ScalingReport& report) {
 }
 
 page::Table table_of(const std::vector<ScalingRow>& rows) {
-  page::Table table{.columns = {"", "ranks", "samples a step", "step (ms)", "least to most", "samples/s",
-                                "efficiency", "ceiling (ms)", "of the ceiling", "exposed (ms)", "model (ms)"},
+  page::Table table{.columns = {"", "ranks", "step (ms)", "least to most", "samples/s", "efficiency",
+                                "ceiling (ms)", "of the ceiling", "exposed (ms)", "model (ms)"},
                     .rows = {}};
   const auto between = [](const Range& range) {
     return concat(short_number(range.low), " to ", short_number(range.high));
@@ -188,7 +198,6 @@ page::Table table_of(const std::vector<ScalingRow>& rows) {
   for (const ScalingRow& row : rows) {
     std::vector<std::string> cells = {row.simulated ? "simulated" : "measured",
                                       concat(row.size.ranks),
-                                      concat(row.size.batch),
                                       short_number(row.step_ms.value),
                                       between(row.step_ms),
                                       short_number(row.samples_per_second.value),
@@ -253,6 +262,7 @@ std::string page_of(const ScalingReport& report) {
   page.figures(headline(report));
   add_mode(page, report, ScalingMode::strong);
   if (report.options.weak) add_mode(page, report, ScalingMode::weak);
+  for (const std::string& doubt : doubts_of(report)) page.text(doubt);
   if (!report.shares.empty()) {
     page.heading("Shares");
     page.chart(shares_chart(report));

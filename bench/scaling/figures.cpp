@@ -71,6 +71,8 @@ ScalingRow row_of(ScalingMode mode, const TrainingSize& size, const std::vector<
     efficiency.push_back(rate_of_a_rank(size, rounds[i].together.step_ms) / of_base);
     of_ceiling.push_back(rate_of_a_rank(size, rounds[i].ceiling_step_ms) / of_base);
   }
+  for (const RoundFigures& round : rounds)
+    row.ceiling_overlap = std::min(row.ceiling_overlap, round.ceiling_overlap);
   row.efficiency = range_of(efficiency);
   row.ceiling_efficiency = range_of(of_ceiling);
   row.parts = median_parts(rounds);
@@ -104,6 +106,32 @@ std::string failure_in(const std::string& summary) {
   if (!all.is_object()) return "";
   const auto error = all.find("error");
   return error != all.end() && error->is_string() ? error->get<std::string>() : "";
+}
+
+std::optional<CommonSteps> common_steps(const std::vector<Commits>& trainings, std::int64_t skipped,
+                                        std::int64_t least) {
+  double begin = 0, end = HUGE_VAL;
+  for (const Commits& commits : trainings) {
+    const auto first = commits.find(skipped + 1);
+    if (first == commits.end()) return std::nullopt;
+    begin = std::max(begin, first->second);
+    end = std::min(end, commits.rbegin()->second);
+  }
+  CommonSteps common{.step_ms = {}, .overlap = 1};
+  for (const Commits& commits : trainings) {
+    std::vector<double> gaps;
+    std::int64_t steps = 0;
+    for (auto at = commits.upper_bound(skipped + 1); at != commits.end(); ++at) {
+      const auto gap = gap_of(commits, at->first);
+      if (!gap) continue;
+      ++steps;
+      if (at->second - *gap >= begin && at->second <= end) gaps.push_back(*gap * 1e3);
+    }
+    if (std::ssize(gaps) < least) return std::nullopt;
+    common.overlap = std::min(common.overlap, static_cast<double>(gaps.size()) / static_cast<double>(steps));
+    common.step_ms.push_back(median(std::move(gaps)));
+  }
+  return common;
 }
 
 double ceiling_step_ms(const std::vector<std::int64_t>& samples, const std::vector<double>& step_ms,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "elastic/figures.hpp"
 #include "paceline/base/result.hpp"
 #include "scaling/run_files.hpp"
 
@@ -21,7 +22,7 @@ struct TrainingSize {
 
 /// What one training says of itself.
 struct TrainingFigures {
-  double step_ms = 0;  ///< median
+  double step_ms = 0;  ///< median, from commit to commit
   double step_p90_ms = 0;
   double exposed_ms = 0;  ///< median wait for the sums after the last backward
   double data_wait_ms = 0;
@@ -40,7 +41,18 @@ struct TrainingFigures {
 struct RoundFigures {
   TrainingFigures together;
   double ceiling_step_ms = 0;
+  double ceiling_overlap = 1;  ///< of the steps side by side, the part in which all of them were training
 };
+
+/// Trainings that ran side by side, in the time in which all of them did.
+struct CommonSteps {
+  std::vector<double> step_ms;  ///< the median of each
+  double overlap = 0;           ///< of the training that had least of its steps in that time, the part
+};
+/// The first `skipped` steps of each left out. Nothing where some had fewer than `least` steps in that time.
+[[nodiscard]] std::optional<CommonSteps> common_steps(const std::vector<Commits>& trainings,
+                                                      std::int64_t skipped, std::int64_t least = 3);
+
 /// The time of a step in which trainings that run side by side, with so many samples and so long steps, would
 /// do `batch` samples.
 [[nodiscard]] double ceiling_step_ms(const std::vector<std::int64_t>& samples,
@@ -72,6 +84,7 @@ struct ScalingRow {
   Range ceiling_step_ms{};
   Range fraction_of_ceiling{};
   Range ceiling_efficiency{};  ///< what `efficiency` would be at the ceiling
+  double ceiling_overlap = 1;  ///< the least of all rounds
   double exposed_ms = 0;
   std::optional<StepParts> parts{};
   std::optional<Range> predicted_step_ms{};  ///< by the model, of this size

@@ -84,7 +84,8 @@ std::string model_text(const ScalingReport& report) {
   }
   for (const std::string& missing : what_is_missing(report.model)) text += concat("  ", missing, "\n");
   for (const ScalingRow& row : report.rows)
-    if (row.foretold_step_ms)
+    // One rank is the same in both modes.
+    if (row.foretold_step_ms && (row.mode == ScalingMode::strong || row.size.ranks > 1))
       text += concat("  ", name_of(row.mode), ", ", row.size.ranks, row.size.ranks == 1 ? " rank" : " ranks",
                      ": from the other sizes the model foretells ", short_number(row.foretold_step_ms->value),
                      " ms (", spread(*row.foretold_step_ms), "), measured ", short_number(row.step_ms.value),
@@ -138,6 +139,7 @@ json to_json(const ScalingRow& row) {
   if (row.simulated) return entry;
   add(entry, "ceiling_step_ms", row.ceiling_step_ms);
   add(entry, "fraction_of_ceiling", row.fraction_of_ceiling);
+  entry["ceiling_overlap"] = row.ceiling_overlap;
   entry["exposed_ms"] = row.exposed_ms;
   entry["step_ms_by_round"] = row.step_ms_by_round;
   if (row.parts) entry["parts"] = to_json(*row.parts);
@@ -229,9 +231,21 @@ std::string describe(const ScalingReport& report) {
                 " of ", report.options.steps, " steps");
 }
 
+std::vector<std::string> doubts_of(const ScalingReport& report) {
+  constexpr double least_overlap = 0.5;
+  std::vector<std::string> doubts;
+  for (const ScalingRow& row : report.rows)
+    if (!row.simulated && row.ceiling_overlap < least_overlap)
+      doubts.push_back(concat("the ceiling of ", name_of(row.mode), " scaling at ", row.size.ranks,
+                              " ranks may be too fast: its trainings were all at work during only ",
+                              percent(row.ceiling_overlap), " of a training; more --steps mend that"));
+  return doubts;
+}
+
 std::string text_of(const ScalingReport& report) {
   std::string text = mode_text(report, ScalingMode::strong);
   if (report.options.weak) text += mode_text(report, ScalingMode::weak);
+  for (const std::string& doubt : doubts_of(report)) text += concat("  ", doubt, "\n");
   text += parts_text(report);
   text += model_text(report);
   return text + earlier_text(report);

@@ -44,5 +44,7 @@ struct Coefficient {
 [[nodiscard]] std::vector<Coefficient> coefficients_of(const ScalingModel& model);
 /// Why a law has none; empty: it has.
 [[nodiscard]] std::vector<std::string> what_is_missing(const ScalingModel& model);
+/// Of ceilings that may be too high, since their trainings hardly ran at the same time.
+[[nodiscard]] std::vector<std::string> doubts_of(const ScalingReport& report);
 
 }  // namespace paceline::bench

@@ -74,13 +74,16 @@ Status check_dataset(const Job& job, const std::set<TrainingSize>& sizes) {
 /// A step of one rank is its own ceiling.
 Result<RoundFigures> measure(Trainer& trainer, const TrainingSize& size, bool ceiling_first) {
   RoundFigures figures;
-  if (ceiling_first && size.ranks > 1) {
-    PACELINE_ASSIGN(figures.ceiling_step_ms, trainer.side_by_side(size));
-  }
+  const auto measure_ceiling = [&]() -> Status {
+    if (size.ranks == 1) return {};
+    PACELINE_ASSIGN(const Trainer::SideBySide ceiling, trainer.side_by_side(size));
+    figures.ceiling_step_ms = ceiling.step_ms;
+    figures.ceiling_overlap = ceiling.overlap;
+    return {};
+  };
+  if (ceiling_first) PACELINE_TRY(measure_ceiling());
   PACELINE_ASSIGN(figures.together, trainer.together(size));
-  if (!ceiling_first && size.ranks > 1) {
-    PACELINE_ASSIGN(figures.ceiling_step_ms, trainer.side_by_side(size));
-  }
+  if (!ceiling_first) PACELINE_TRY(measure_ceiling());
   if (size.ranks == 1) figures.ceiling_step_ms = figures.together.step_ms;
   return figures;
 }

@@ -126,13 +126,16 @@ std::vector<std::string> Trainer::arguments_of(const One& one, const std::string
   return arguments;
 }
 
-Result<TrainingFigures> Trainer::figures_in(const std::string& folder) const {
+Result<Trainer::Trained> Trainer::read_run(const std::string& folder) const {
   PACELINE_ASSIGN(const std::string summary, read_file(folder + ".json", most_bytes));
-  PACELINE_ASSIGN(TrainingFigures figures, parse_summary(summary));
-  add_parts(folder, figures);
+  PACELINE_ASSIGN(const std::string metrics, read_file(folder + "/metrics.jsonl", most_bytes));
+  Trained run;
+  PACELINE_ASSIGN(run.figures, parse_summary(summary));
+  run.commits = parse_commits(metrics);
+  add_parts(folder, run.figures);
   for (const std::string& journal : texts_in(folder + "/journal", "", ".jsonl"))
-    for (ShareChange& change : parse_share_changes(journal)) figures.shares.push_back(std::move(change));
-  return figures;
+    for (ShareChange& change : parse_share_changes(journal)) run.figures.shares.push_back(std::move(change));
+  return run;
 }
 
 Error Trainer::failure_of(const One& one, const std::string& folder, const Ended& end) {
@@ -146,7 +149,7 @@ Error Trainer::failure_of(const One& one, const std::string& folder, const Ended
                  " a step failed: ", sentence.empty() ? end.why() : sentence)};
 }
 
-Result<std::vector<TrainingFigures>> Trainer::train(const std::vector<One>& all) {
+Result<std::vector<Trainer::Trained>> Trainer::train(const std::vector<One>& all) {
   std::vector<Invocation> invocations;
   std::vector<std::string> folders;
   for (const One& one : all) {
@@ -156,14 +159,14 @@ Result<std::vector<TrainingFigures>> Trainer::train(const std::vector<One>& all)
   PACELINE_ASSIGN(const std::vector<Ended> ends, stage_.run(invocations));
   for (std::size_t i = 0; i < all.size(); ++i)
     if (ends[i].failed() && !ends[i].stopped) return failure_of(all[i], folders[i], ends[i]);
-  std::vector<TrainingFigures> figures;
+  std::vector<Trained> runs;
   for (const std::string& folder : folders) {
-    PACELINE_ASSIGN(TrainingFigures one, figures_in(folder));
-    figures.push_back(std::move(one));
+    PACELINE_ASSIGN(Trained run, read_run(folder));
+    runs.push_back(std::move(run));
   }
   std::error_code ignored;
   for (const std::string& folder : folders) std::filesystem::remove_all(folder, ignored);
-  return figures;
+  return runs;
 }
 
 Status Trainer::warm_up(const TrainingSize& size) {
@@ -176,21 +179,31 @@ Result<TrainingFigures> Trainer::together(const TrainingSize& size) {
   const Inventory cores = cores_of(size.ranks);
   if (cores.cores.size() < cores_.cores.size())
     for (const Core& core : cores.cores) one.cpus.insert(one.cpus.end(), core.cpus.begin(), core.cpus.end());
-  PACELINE_ASSIGN(std::vector<TrainingFigures> figures, train({one}));
-  return std::move(figures.front());
+  PACELINE_ASSIGN(std::vector<Trained> runs, train({one}));
+  Trained& run = runs.front();
+  // The same measure as side by side, without the first steps.
+  if (const auto steps = common_steps({run.commits}, first_steps))
+    run.figures.step_ms = steps->step_ms.front();
+  return std::move(run.figures);
 }
 
-Result<double> Trainer::side_by_side(const TrainingSize& size) {
+Result<Trainer::SideBySide> Trainer::side_by_side(const TrainingSize& size) {
   PACELINE_ASSIGN(const std::vector<std::int64_t> samples, samples_of_ranks(job_, size));
   PACELINE_ASSIGN(const std::vector<RankPlace> places,
                   allocate_ranks(cores_of(size.ranks), size.ranks, options_.threads));
   std::vector<One> all;
   for (std::size_t rank = 0; rank < samples.size(); ++rank)
     all.push_back({1, samples[rank], options_.steps, places[rank].cpus});
-  PACELINE_ASSIGN(const std::vector<TrainingFigures> figures, train(all));
+  PACELINE_ASSIGN(const std::vector<Trained> runs, train(all));
   std::vector<double> step_ms;
-  for (const TrainingFigures& one : figures) step_ms.push_back(one.step_ms);
-  return ceiling_step_ms(samples, step_ms, size.batch);
+  std::vector<Commits> commits;
+  for (const Trained& run : runs) {
+    step_ms.push_back(run.figures.step_ms);
+    commits.push_back(run.commits);
+  }
+  const auto common = common_steps(commits, first_steps);
+  if (!common) return SideBySide{ceiling_step_ms(samples, step_ms, size.batch), 0};
+  return SideBySide{ceiling_step_ms(samples, common->step_ms, size.batch), common->overlap};
 }
 
 }  // namespace paceline::bench

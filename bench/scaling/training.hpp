@@ -27,9 +27,13 @@ class Trainer {
   /// A few steps, which nobody looks at: the dataset is made where it must be, and gets into memory.
   [[nodiscard]] Status warm_up(const TrainingSize& size);
   [[nodiscard]] Result<TrainingFigures> together(const TrainingSize& size);
-  /// As many jobs of one rank at the same time, each with the samples that a rank has in `together`. Gives
-  /// the ceiling's step.
-  [[nodiscard]] Result<double> side_by_side(const TrainingSize& size);
+  /// The ceiling: as many jobs of one rank at the same time, each with the samples that a rank has in
+  /// `together`.
+  struct SideBySide {
+    double step_ms = 0;
+    double overlap = 0;  ///< RoundFigures::ceiling_overlap
+  };
+  [[nodiscard]] Result<SideBySide> side_by_side(const TrainingSize& size);
 
  private:
   struct One {
@@ -38,12 +42,16 @@ class Trainer {
     std::int64_t steps = 1;
     std::vector<int> cpus{};  ///< empty: all
   };
+  struct Trained {
+    TrainingFigures figures;
+    Commits commits;
+  };
   [[nodiscard]] std::vector<std::string> arguments_of(const One& one, const std::string& folder) const;
   [[nodiscard]] Inventory cores_of(std::int64_t ranks) const;
-  /// All at once, until the last has ended; their figures in the same order.
-  [[nodiscard]] Result<std::vector<TrainingFigures>> train(const std::vector<One>& all);
+  /// All at once, until the last has ended; in the same order.
+  [[nodiscard]] Result<std::vector<Trained>> train(const std::vector<One>& all);
   [[nodiscard]] static Error failure_of(const One& one, const std::string& folder, const Ended& end);
-  [[nodiscard]] Result<TrainingFigures> figures_in(const std::string& folder) const;
+  [[nodiscard]] Result<Trained> read_run(const std::string& folder) const;
 
   Stage& stage_;
   const ScalingOptions& options_;

@@ -78,6 +78,7 @@ std::string to_json(const LineChart& chart) {
                 {"stepped", chart.stepped},
                 {"lines", json::array()},
                 {"marks", json::array()}};
+  if (chart.y_most) value["yMost"] = number(*chart.y_most);
   for (std::size_t i = 0; i < chart.lines.size(); ++i) value["lines"].push_back(to_json(chart.lines[i], i));
   for (const Mark& mark : chart.marks) value["marks"].push_back({{"x", number(mark.x)}, {"text", mark.text}});
   return inside_script(value);

@@ -144,7 +144,7 @@
       if (set.spread === "none" || set.spread === undefined || !scale.chart.isDatasetVisible(index)) return;
       for (const p of set.data) {
         if (known(p.low)) scale.min = Math.min(scale.min, p.low);
-        if (known(p.high)) scale.max = Math.max(scale.max, p.high);
+        if (known(p.high) && !known(scale.options.max)) scale.max = Math.max(scale.max, p.high);
       }
     });
   }
@@ -170,6 +170,15 @@
     });
   }
 
+  // A line is a line there too, dashes and all; areas and bars are boxes.
+  function legendLabels(spec) {
+    const labels = { color: colour("--ink"), boxWidth: 28 };
+    if (spec.kind === "bars" || spec.stacked) return labels;
+    const generate = (chart) => Chart.defaults.plugins.legend.labels.generateLabels(chart)
+      .map((label) => ({ ...label, pointStyle: spec.lines[label.datasetIndex].look === "points" ? "circle" : "line" }));
+    return { ...labels, usePointStyle: true, pointStyleWidth: 28, generateLabels: generate };
+  }
+
   function options(spec) {
     const percent = spec.percent;
     return {
@@ -182,12 +191,13 @@
         y: axis(spec.yTitle, {
           beginAtZero: spec.kind === "bars" || spec.fromZero,
           stacked: spec.stacked,
+          max: known(spec.yMost) ? spec.yMost : undefined,
           afterDataLimits: spec.stacked ? undefined : widen,
           ticks: percent ? { callback: (value) => +(100 * value).toFixed(6) + "%" } : {},
         }),
       },
       plugins: {
-        legend: { labels: { color: colour("--ink"), boxWidth: 28, usePointStyle: false } },
+        legend: { labels: legendLabels(spec) },
         tooltip: {
           callbacks: {
             title: (items) => (spec.kind === "bars" || items.length === 0 ? undefined

@@ -124,6 +124,51 @@ TEST(BenchScaling, TheCeilingDoesWhatAllTrainingsDoTogether) {
   EXPECT_DOUBLE_EQ(ceiling_step_ms({128, 128}, {10, 20}, 256), 256 / 19.2);
 }
 
+/// Steps of `ms`, the first one committed at `begin` seconds.
+Commits commits_of(double begin, double ms, std::int64_t steps) {
+  Commits commits;
+  for (std::int64_t step = 1; step <= steps; ++step)
+    commits[step] = begin + static_cast<double>(step - 1) * ms / 1e3;
+  return commits;
+}
+
+TEST(BenchScaling, OnlyTheTimeInWhichAllTrainCounts) {
+  // The second begins 1 s later, and alone the first took half of the time.
+  Commits first = commits_of(100, 10, 101);
+  for (std::int64_t step = 102; step <= 201; ++step) first[step] = first[step - 1] + 0.020;
+  const auto common = common_steps({first, commits_of(101, 20, 301)}, 0);
+  ASSERT_TRUE(common);
+  EXPECT_NEAR(common->step_ms[0], 20, 1e-6);
+  EXPECT_NEAR(common->step_ms[1], 20, 1e-6);
+  EXPECT_NEAR(common->overlap, 1.0 / 3, 0.02);
+  EXPECT_FALSE(common_steps({commits_of(0, 10, 100), commits_of(50, 10, 100)}, 0)) << "one after the other";
+  EXPECT_FALSE(common_steps({commits_of(0, 10, 5)}, 5)) << "all are skipped";
+  EXPECT_FALSE(common_steps({{}}, 0));
+}
+
+TEST(BenchScaling, TheFirstStepsAreLeftOut) {
+  Commits commits = commits_of(100, 10, 20);
+  for (auto& [step, time] : commits)
+    if (step <= 5) time = 50 + static_cast<double>(step);  // a second each
+  const auto common = common_steps({commits}, 6);
+  ASSERT_TRUE(common);
+  EXPECT_NEAR(common->step_ms[0], 10, 1e-6);
+  EXPECT_EQ(common->overlap, 1);
+}
+
+TEST(BenchScaling, SaysWhereACeilingIsInDoubt) {
+  RoundFigures round;
+  round.together.step_ms = 50;
+  round.ceiling_step_ms = 40;
+  round.ceiling_overlap = 0.25;
+  ScalingReport report;
+  report.rows = rows_of(ScalingMode::strong, {2}, 256, {{{2, 256}, {round}}});
+  ASSERT_EQ(doubts_of(report).size(), 1U);
+  EXPECT_NE(doubts_of(report)[0].find("25.0%"), std::string::npos);
+  report.rows[0].ceiling_overlap = 0.9;
+  EXPECT_TRUE(doubts_of(report).empty());
+}
+
 RoundFigures round_of(double step_ms, double ceiling_ms) {
   RoundFigures round;
   round.together.step_ms = step_ms;

@@ -42,11 +42,12 @@ struct LineChart {
   std::string y_title{};  ///< with the unit
   std::vector<Line> lines{};
   std::vector<Mark> marks{};
-  std::vector<double> x_ticks{};  ///< at these alone; empty: at round numbers
-  bool percent = false;           ///< y is a fraction
-  bool from_zero = true;          ///< else from the least y
-  bool stacked = false;           ///< areas on top of each other, of lines with the same x
-  bool stepped = false;           ///< a value holds until the next
+  std::vector<double> x_ticks{};   ///< at these alone; empty: at round numbers
+  std::optional<double> y_most{};  ///< lines may leave the chart above it; nothing: all of them fit
+  bool percent = false;            ///< y is a fraction
+  bool from_zero = true;           ///< else from the least y
+  bool stacked = false;            ///< areas on top of each other, of lines with the same x
+  bool stepped = false;            ///< a value holds until the next
 };
 
 /// One value for each of the chart's categories; what is not finite has no bar.
