@@ -10,6 +10,8 @@
 #include "paceline/base/text.hpp"
 #include "rebalance/options.hpp"
 #include "rebalance/run.hpp"
+#include "scaling/options.hpp"
+#include "scaling/run.hpp"
 
 namespace paceline::bench {
 namespace {
@@ -20,11 +22,13 @@ constexpr const char* help =
     "       paceline bench data [OPTIONS] DIR...\n"
     "       paceline bench elastic [OPTIONS]\n"
     "       paceline bench rebalance --trace FILE [OPTIONS]\n"
+    "       paceline bench scaling JOB [OPTIONS]\n"
     "\n"
     "  allreduce  sums over ranks\n"
     "  data       loading samples from datasets\n"
     "  elastic    jobs whose ranks and coordinators are lost, or that change their size\n"
     "  rebalance  shares of ranks that differ, replayed from a trace\n"
+    "  scaling    what each further rank is worth to a job, beside what the machine allows\n"
     "\n"
     "`paceline bench allreduce --help` shows its options.\n";
 
@@ -55,6 +59,11 @@ int run_rebalance_arguments(std::vector<std::string> arguments) {
   return options.ok() ? run_rebalance(*options) : refuse(options.error());
 }
 
+int run_scaling_arguments(std::vector<std::string> arguments) {
+  Result<ScalingOptions> options = parse_scaling(std::move(arguments));
+  return options.ok() ? run_scaling(std::move(*options)) : refuse(options.error());
+}
+
 }  // namespace
 
 int run(std::span<const std::string> arguments) {
@@ -68,6 +77,7 @@ int run(std::span<const std::string> arguments) {
   if (what == "data") return run_data_arguments({rest.begin(), rest.end()});
   if (what == "elastic") return run_elastic_arguments({rest.begin(), rest.end()});
   if (what == "rebalance") return run_rebalance_arguments({rest.begin(), rest.end()});
+  if (what == "scaling") return run_scaling_arguments({rest.begin(), rest.end()});
   if (what != "allreduce")
     return complain(
         concat(what.empty() ? "say what to measure" : concat("there is nothing to measure called ", what),
