@@ -27,12 +27,16 @@ Status parse_arguments(CLI::App& app, std::vector<std::string> arguments) {
 }
 
 Status check_json(const std::string& path) {
+  return check_output("--json", path);
+}
+
+Status check_output(const std::string& option, const std::string& path) {
   if (path.empty()) return {};
   const bool existed = ::access(path.c_str(), F_OK) == 0;
   const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
   if (!file.valid())
     return Error{ErrorCode::invalid_argument,
-                 concat("--json: ", system_error(path).message, ": name a file in a folder that exists")};
+                 concat(option, ": ", system_error(path).message, ": name a file in a folder that exists")};
   if (!existed) ::unlink(path.c_str());
   return {};
 }

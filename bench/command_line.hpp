@@ -15,7 +15,8 @@ namespace paceline::bench {
 /// request for help is an error with code aborted whose message is the help.
 [[nodiscard]] Status parse_arguments(CLI::App& app, std::vector<std::string> arguments);
 
-/// Of --json: a path that cannot be written should not cost a run. None is right.
+/// Of a file that `option` names: a path that cannot be written should not cost a run. None is right.
+[[nodiscard]] Status check_output(const std::string& option, const std::string& path);
 [[nodiscard]] Status check_json(const std::string& path);
 
 }  // namespace paceline::bench

@@ -15,6 +15,7 @@ struct Command {
   std::vector<std::string> arguments;              ///< the first is the program, looked for in PATH
   std::map<std::string, std::string> environment;  ///< on top of ours
   std::string output_file;                         ///< its standard output and error
+  std::vector<int> cpus{};                         ///< that it may run on; empty: all that we may
   int signal_when_orphaned = 9;                    ///< what it gets when this process dies
 };
 

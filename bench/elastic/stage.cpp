@@ -25,6 +25,30 @@ std::string last_line(std::string text) {
   return text.substr(text.rfind('\n') + 1);  // npos + 1 is 0: all of it
 }
 
+/// Takes the status of those that have ended, and asks the others to end once one has failed. Gives how many
+/// there still are.
+Result<std::size_t> reap(std::vector<Process>& processes, std::vector<Ended>& ends) {
+  std::size_t left = 0;
+  bool failed = false;
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    if (processes[i].pid > 0 && has_ended(processes[i])) {
+      while (::waitpid(processes[i].pid, &ends[i].status, 0) < 0)
+        if (errno != EINTR) return system_error(concat("cannot wait for ", ends[i].name));
+      processes[i].pid = -1;
+    }
+    if (processes[i].pid > 0)
+      ++left;
+    else
+      failed = failed || ends[i].failed();
+  }
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    if (!failed || processes[i].pid <= 0 || ends[i].stopped) continue;
+    ::kill(processes[i].pid, SIGTERM);
+    ends[i].stopped = true;
+  }
+  return left;
+}
+
 std::string default_folder() {
   std::error_code error;
   const std::filesystem::path path = std::filesystem::temp_directory_path(error);
@@ -92,22 +116,39 @@ Status Stage::pause(Duration duration) {
   return interrupted();
 }
 
+std::string Ended::why() const {
+  return concat(describe_status(status), ": ", last_line(output));
+}
+
 Result<std::string> Stage::paceline(const std::vector<std::string>& arguments) {
-  Command command;
-  command.arguments = {own_program()};
-  command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
-  command.output_file = concat(folder(), "/command-", ++commands_);
-  PACELINE_ASSIGN(const Process process, start(command));
-  const std::string name = concat("`paceline ", arguments.front(), "`");
-  PACELINE_TRY(wait_for(concat(name, " to end"), [&] { return Result<bool>(has_ended(process)); }));
-  int status = 0;
-  while (::waitpid(process.pid, &status, 0) < 0)
-    if (errno != EINTR) return system_error(concat("cannot wait for ", name));
-  PACELINE_ASSIGN(std::string output, read_file(command.output_file, most_output_bytes));
-  ::unlink(command.output_file.c_str());
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return output;
-  return Error{ErrorCode::io,
-               concat(name, ": ", describe_status(status), ": ", last_line(std::move(output)))};
+  PACELINE_ASSIGN(std::vector<Ended> ends, run({{arguments}}));
+  if (!ends.front().failed()) return std::move(ends.front().output);
+  return Error{ErrorCode::io, concat(ends.front().name, ": ", ends.front().why())};
+}
+
+Result<std::vector<Ended>> Stage::run(const std::vector<Invocation>& invocations) {
+  std::vector<Process> processes;
+  std::vector<Ended> ends;
+  for (const Invocation& invocation : invocations) {
+    Command command;
+    command.arguments = {own_program()};
+    command.arguments.insert(command.arguments.end(), invocation.arguments.begin(),
+                             invocation.arguments.end());
+    command.output_file = concat(folder(), "/command-", ++commands_);
+    command.cpus = invocation.cpus;
+    PACELINE_ASSIGN(Process process, start(command));
+    processes.push_back(std::move(process));
+    ends.push_back({.name = concat("`paceline ", invocation.arguments.front(), "`"), .output = {}});
+  }
+  PACELINE_TRY(wait_for(concat(ends.front().name, " to end"), [&]() -> Result<bool> {
+    PACELINE_ASSIGN(const std::size_t left, reap(processes, ends));
+    return left == 0;
+  }));
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    PACELINE_ASSIGN(ends[i].output, read_file(processes[i].output_file, most_output_bytes));
+    ::unlink(processes[i].output_file.c_str());
+  }
+  return ends;
 }
 
 Status Stage::end(Process& process) {

@@ -11,6 +11,24 @@
 
 namespace paceline::bench {
 
+/// How this program is called.
+struct Invocation {
+  std::vector<std::string> arguments;
+  std::vector<int> cpus{};  ///< that it may run on; empty: all that this one may
+};
+
+/// How a call of this program ended.
+struct Ended {
+  std::string name;      ///< "`paceline train`"
+  int status = 0;        ///< as waitpid gives it
+  bool stopped = false;  ///< before its end, since another one had failed
+  std::string output;
+
+  [[nodiscard]] bool failed() const noexcept { return status != 0; }
+  /// "exit status 2: ", and the last line that it wrote.
+  [[nodiscard]] std::string why() const;
+};
+
 /// What all parts of the benchmark share: a folder that goes away with everything in it, processes that end
 /// with this one, and waits that end, by a deadline or by a signal.
 class Stage {
@@ -31,6 +49,9 @@ class Stage {
   /// Runs this program with `arguments` to its end, and gives what it wrote. An error where it ends with
   /// another status than 0, with the last line that it wrote.
   [[nodiscard]] Result<std::string> paceline(const std::vector<std::string>& arguments);
+  /// Runs this program several times at once. When one of them fails the others are asked to end. In their
+  /// order.
+  [[nodiscard]] Result<std::vector<Ended>> run(const std::vector<Invocation>& invocations);
   /// Asks a process to end, waits for it, and kills it where it takes too long.
   [[nodiscard]] Status end(Process& process);
 

@@ -17,12 +17,14 @@ MAY_SEE = {
     "allreduce": ({"base"}, set()),
     "job": ({"base"}, {"yaml-cpp", "nlohmann", "xxhash"}),
     "data": ({"base"}, {"hdf5", "nlohmann", "zlib", "xxhash", "lz4", "zstd", "uring", "turbojpeg", "spng"}),
+    "page": ({"base"}, {"nlohmann"}),
     "sched": ({"base"}, set()),
     # The control plane around it.
     "sched/control": ({"base", "control"}, {"grpc", "openssl", "nlohmann"}),
     "worker": ({"base", "allreduce", "train", "data", "job", "sched"}, {"torch", "nlohmann", "openssl"}),
-    "bench": ({"base", "allreduce", "data", "sched"}, {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
-    "launcher": ({"base", "job", "data", "sched", "control", "bench"}, {"CLI", "hwloc", "nlohmann"}),
+    "bench": ({"base", "allreduce", "data", "sched", "job", "page"},
+              {"CLI", "nlohmann", "mpi", "gloo", "hdf5", "lz4", "zstd"}),
+    "launcher": ({"base", "job", "data", "sched", "control", "bench", "page"}, {"CLI", "hwloc", "nlohmann"}),
 }
 # The training step is a library of its own inside worker/.
 TRAIN_MAY_SEE = {"base", "allreduce", "train"}
