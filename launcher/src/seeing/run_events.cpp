@@ -78,13 +78,16 @@ void read_straggler(const Json& json, RunEvent& event) {
   event.since = amount_in(json, "since");
   // Either a flag or the time at which it did.
   event.ended = flag_in(json, "ended") || amount_in(json, "ended").value_or(0) > 0;
-  const std::string who = concat("rank ", event.rank, event.node.empty() ? "" : concat(" on ", event.node));
-  if (event.ended)
-    event.text = concat(who, " keeps up again", event.part.empty() ? "" : concat(" (", event.part, ")"));
-  else
-    event.text = concat(who, " is a straggler", event.part.empty() ? "" : concat(" in ", event.part),
-                        event.ratio ? concat(", ", fixed(*event.ratio, 1), " times the others") : "");
-  if (!event.reason.empty()) event.text += concat(": ", event.reason);
+  if (!event.reason.empty()) return void(event.text = event.reason);
+  const std::string who = event.rank < 0
+                              ? "all ranks"
+                              : concat("rank ", event.rank, event.node.empty() ? "" : " on ", event.node);
+  const std::string part = event.part.empty() ? "" : concat(" in ", event.part);
+  event.text =
+      event.ended
+          ? concat(who, ": no slower", part, " any more")
+          : concat(who, ": slow", part,
+                   event.ratio ? concat(", ", fixed(*event.ratio, 1), " times as long as usual") : "");
 }
 
 void read_decision(const Json& json, RunEvent& event) {
@@ -140,14 +143,19 @@ void keep_newest(RunHistory& history) {
   history.events = std::move(kept);
 }
 
-Status read_part(const std::string& run_dir, const Part& part, RunHistory& history) {
+/// `last_step`: that the journal before came to, and then that of this one.
+Status read_part(const std::string& run_dir, const Part& part, RunHistory& history, std::int64_t& last_step) {
   EventReader reader;
   LineFile file(journal_path(run_dir, part.term), part.bytes);
   PACELINE_TRY(file.next([&](std::string_view line) {
     if (auto event = reader.take(line)) history.events.push_back(std::move(*event));
     if (history.events.size() > 4 * most_events_of_a_kind) keep_newest(history);
   }));
-  if (reader.follows().term > 0) history.resumed.push_back(reader.follows());
+  if (reader.follows().term > 0) {
+    history.resumed.push_back(reader.follows());
+    history.resumed.back().last_step = last_step;
+  }
+  last_step = reader.last_step();
   if (!reader.run().empty()) history.run = reader.run();
   if (reader.batch_global() > 0) history.batch_global = reader.batch_global();
   return {};
@@ -191,7 +199,7 @@ std::optional<RunEvent> EventReader::take(std::string_view line) {
       batch_global_ = integer_in(*order, "batch_global").value_or(0);
     if (const auto seal = json->find("follows"); seal != json->end() && seal->is_object())
       follows_ = {integer_in(*seal, "term", 1).value_or(0), integer_in(*seal, "bytes").value_or(0),
-                  integer_in(*seal, "base_step").value_or(0)};
+                  integer_in(*seal, "base_step").value_or(0), 0};
     last_step_ = follows_.base_step;
   }
   RunEvent event;
@@ -222,7 +230,8 @@ Result<RunHistory> read_history(const std::string& run_dir) {
     part = seal.term < part.term ? Part{seal.term, seal.bytes} : Part{0, 0};
   }
   RunHistory history;
-  for (; !parts.empty(); parts.pop_back()) PACELINE_TRY(read_part(run_dir, parts.back(), history));
+  std::int64_t last_step = 0;
+  for (; !parts.empty(); parts.pop_back()) PACELINE_TRY(read_part(run_dir, parts.back(), history, last_step));
   keep_newest(history);
   return history;
 }

@@ -66,6 +66,7 @@ class EventReader {
     std::int64_t term = 0;
     std::int64_t bytes = 0;
     std::int64_t base_step = 0;
+    std::int64_t last_step = 0;  ///< that the earlier journal had come to, where its lines were read
   };
   [[nodiscard]] const Seal& follows() const noexcept { return follows_; }
   [[nodiscard]] std::int64_t last_step() const noexcept { return last_step_; }

@@ -91,7 +91,7 @@ Status check_version(const Json& json, const std::string& path) {
 }  // namespace
 
 double StepTimed::committed() const {
-  return end() - parts_us.at(static_cast<std::size_t>(StepPart::optimizer)) * 1e-6;
+  return end() - parts_us.at(static_cast<std::size_t>(TimedPart::optimizer)) * 1e-6;
 }
 
 double StepTimed::end() const {

@@ -18,7 +18,7 @@ namespace paceline {
 // seconds since 1970 of the node's own clock.
 
 /// The parts of a step, in the order in which they follow each other.
-enum class StepPart : std::uint8_t { data, forward, backward, reduce, commit, optimizer };
+enum class TimedPart : std::uint8_t { data, forward, backward, reduce, commit, optimizer };
 inline constexpr std::array<const char*, 6> step_part_names = {"data",   "forward", "backward",
                                                                "reduce", "commit",  "optimizer"};
 /// Of anything, for each part of a step.

@@ -91,7 +91,7 @@ double of_telemetry(const TopRow& row, const std::function<double(const Telemetr
   return row.rank.telemetry ? value(*row.rank.telemetry) : std::nan("");
 }
 
-Column part_column(StepPart part, const char* title) {
+Column part_column(TimedPart part, const char* title) {
   return number_column(title, 2, 0, [part](const TopRow& row) {
     return row.parts ? row.parts->at(static_cast<std::size_t>(part)) * 100 : std::nan("");
   });
@@ -121,12 +121,12 @@ std::vector<Column> make_columns() {
       number_column("step ms", 9, 1, [](const TopRow& row) { return number(row.rank.step_ms); }));
   columns.push_back(
       {"parts of the step", true, 6, [](const TopRow& row) { return bar(row.parts); }, {}, {}, {}});
-  columns.push_back(part_column(StepPart::data, "dat%"));
-  columns.push_back(part_column(StepPart::forward, "fwd%"));
-  columns.push_back(part_column(StepPart::backward, "bwd%"));
-  columns.push_back(part_column(StepPart::reduce, "red%"));
-  columns.push_back(part_column(StepPart::commit, "com%"));
-  columns.push_back(part_column(StepPart::optimizer, "opt%"));
+  columns.push_back(part_column(TimedPart::data, "dat%"));
+  columns.push_back(part_column(TimedPart::forward, "fwd%"));
+  columns.push_back(part_column(TimedPart::backward, "bwd%"));
+  columns.push_back(part_column(TimedPart::reduce, "red%"));
+  columns.push_back(part_column(TimedPart::commit, "com%"));
+  columns.push_back(part_column(TimedPart::optimizer, "opt%"));
   columns.push_back(
       number_column("CPU%", 8, 0, [](const TopRow& row) { return number(row.cpu_cores) * 100; }));
   columns.push_back(number_column("MiB", 7, 0, [](const TopRow& row) {
@@ -182,7 +182,7 @@ Fitted fit(const std::vector<std::vector<Cell>>& cells, const std::vector<TopRow
       return std::pair(all[a].importance, -static_cast<int>(a)) <
              std::pair(all[b].importance, -static_cast<int>(b));
     });
-    fitted.columns.erase(least);
+    std::erase(fitted.columns, std::size_t{*least});
   }
   return fitted;
 }
