@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include "logs/line.hpp"
 
 namespace paceline {
 
@@ -60,6 +63,14 @@ inline std::optional<std::int64_t> integer_in(const nlohmann::json& object, cons
 inline std::string text_in(const nlohmann::json& object, const char* name) {
   const auto found = object.find(name);
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+/// The same for a terminal: at most so many bytes of it, without what would move a cursor.
+inline std::string plain_text_in(const nlohmann::json& object, const char* name,
+                                 std::size_t most_bytes = 1000) {
+  std::string text = without_control(text_in(object, name).substr(0, most_bytes));
+  std::ranges::replace(text, '\t', ' ');
+  return text;
 }
 
 inline bool flag_in(const nlohmann::json& object, const char* name) {

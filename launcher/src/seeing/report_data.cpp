@@ -124,8 +124,8 @@ ReportEnd read_end(const std::string& run_dir, const RunHistory& history) {
     end.state = has_ended ? last->text : "not finished";
     return end;
   }
-  end.state = without_control(text_in(*json, "status"));
-  end.error = without_control(text_in(*json, "error"));
+  end.state = plain_text_in(*json, "status");
+  end.error = plain_text_in(*json, "error");
   end.train_loss = number_in(*json, "train_loss");
   if (const auto eval = json->find("eval"); eval != json->end() && eval->is_object()) {
     end.eval_loss = number_in(*eval, "loss");

@@ -5,7 +5,6 @@
 #include <filesystem>
 
 #include "format.hpp"
-#include "logs/line.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/job/journal.hpp"
 #include "seeing/members.hpp"
@@ -20,13 +19,8 @@ constexpr std::array<const char*, 9> kind_names = {
 // As the writer begins the lines of steps, which are nearly all there are.
 constexpr std::string_view step_line = R"({"type":"step","step":)";
 constexpr std::size_t most_events_of_a_kind = 50'000;
-constexpr std::size_t most_text = 1000;
 constexpr std::size_t most_ranks_of_a_line = 65'536;
 constexpr std::int64_t follow_bytes = std::int64_t{16} << 20;
-
-std::string plain(const std::string& text) {
-  return without_control(text.substr(0, most_text));
-}
 
 std::string plural(std::int64_t number, const char* what) {
   return concat(number, " ", what, number == 1 ? "" : "s");
@@ -72,8 +66,8 @@ void read_checkpoint(const Json& json, RunEvent& event) {
 void read_straggler(const Json& json, RunEvent& event) {
   event.worker = integer_in(json, "worker").value_or(-1);
   event.rank = integer_in(json, "rank").value_or(-1);
-  event.node = plain(text_in(json, "node"));
-  event.part = plain(text_in(json, "part"));
+  event.node = plain_text_in(json, "node");
+  event.part = plain_text_in(json, "part");
   event.ratio = amount_in(json, "ratio");
   event.since = amount_in(json, "since");
   // Either a flag or the time at which it did.
@@ -91,7 +85,7 @@ void read_straggler(const Json& json, RunEvent& event) {
 }
 
 void read_decision(const Json& json, RunEvent& event) {
-  const std::string verdict = plain(text_in(json, "verdict"));
+  const std::string verdict = plain_text_in(json, "verdict");
   event.ranks = integer_in(json, "target").value_or(0);
   const std::string size = event.ranks > 0 ? plural(event.ranks, "rank") : "";
   event.text = concat("decision", verdict.empty() ? "" : ": ", verdict, size.empty() ? "" : ", ", size,
@@ -99,9 +93,9 @@ void read_decision(const Json& json, RunEvent& event) {
 }
 
 void read_end(const Json& json, RunEvent& event) {
-  const std::string error = plain(text_in(json, "error"));
+  const std::string error = plain_text_in(json, "error");
   event.after_step = integer_in(json, "steps").value_or(event.after_step);
-  event.text = concat(plain(text_in(json, "status")), " after ", plural(event.after_step, "step"),
+  event.text = concat(plain_text_in(json, "status"), " after ", plural(event.after_step, "step"),
                       error.empty() ? "" : ": ", error);
 }
 
@@ -193,7 +187,7 @@ std::optional<RunEvent> EventReader::take(std::string_view line) {
   const std::optional<EventKind> kind = kind_of(type);
   if (!kind) return std::nullopt;
   if (kind == EventKind::term) {
-    run_ = plain(text_in(*json, "run"));
+    run_ = plain_text_in(*json, "run");
     term_ = integer_in(*json, "term", 1).value_or(0);
     if (const auto order = json->find("order"); order != json->end() && order->is_object())
       batch_global_ = integer_in(*order, "batch_global").value_or(0);
@@ -207,7 +201,7 @@ std::optional<RunEvent> EventReader::take(std::string_view line) {
   event.term = term_;
   event.after_step = last_step_;
   event.time = amount_in(*json, "time");
-  event.reason = plain(text_in(*json, "reason"));
+  event.reason = plain_text_in(*json, "reason");
   event.generation = integer_in(*json, "generation").value_or(0);
   event.epoch = integer_in(*json, "epoch").value_or(0);
   // Events of its own kind may say the step that they belong to.

@@ -275,17 +275,18 @@ class RunTracks {
     return stage_.aligned(known->second, time);
   }
 
-  /// Seconds of the common clock.
+  /// Seconds of the common clock. What the ranks saw themselves goes before what the coordinator wrote down.
   std::optional<double> time_of(const RunEvent& event) {
-    if (event.time) return on_common_clock(event, *event.time);
     if (event.kind == EventKind::generation) {
       const auto began = stage_.survey.began.find(event.generation);
       if (began != stage_.survey.began.end()) return stage_.aligned(began->second.node, began->second.time);
     }
+    if (event.time && event.kind != EventKind::shares) return on_common_clock(event, *event.time);
     const auto seen = stage_.survey.marked.find(event.after_step);
     if (seen != stage_.survey.marked.end())
       if (const SeenCommit* commit = commit_of(event, seen->second))
         return stage_.aligned(commit->node, commit->time);
+    if (event.time) return on_common_clock(event, *event.time);
     const auto metrics = metrics_.find(event.after_step);
     if (metrics != metrics_.end()) return metrics->second;
     return event.after_step == 0 ? std::optional(stage_.origin) : std::nullopt;
@@ -320,7 +321,8 @@ class RunTracks {
 std::set<std::int64_t> steps_of_interest(const RunHistory& history) {
   std::set<std::int64_t> steps;
   for (const RunEvent& event : history.events)
-    if (!event.time && event.after_step > 0) steps.insert(event.after_step);
+    if (event.after_step > 0 && (!event.time || event.kind == EventKind::shares))
+      steps.insert(event.after_step);
   return steps;
 }
 

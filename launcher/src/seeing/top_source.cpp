@@ -22,7 +22,7 @@ std::string how_it_ended(const std::string& run_dir) {
   const Result<std::string> text = read_file(run_dir + "/summary.json");
   const auto json = text.ok() ? json_object(*text) : std::nullopt;
   if (!json) return "the run was not finished, and nobody runs it now";
-  return concat("the run has ended: ", without_control(text_in(*json, "status")));
+  return concat("the run has ended: ", plain_text_in(*json, "status"));
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "logs/line.hpp"
 #include "paceline/base/text.hpp"
 #include "seeing/members.hpp"
 
@@ -14,10 +13,6 @@ using Json = nlohmann::json;
 
 constexpr std::size_t most_ranks_shown = 1'000'000;
 constexpr std::size_t most_text = 200;
-
-std::string plain_in(const Json& json, const char* name) {
-  return without_control(text_in(json, name).substr(0, most_text));
-}
 
 Telemetry read_telemetry_members(const Json& json) {
   Telemetry telemetry;
@@ -52,9 +47,9 @@ TopRank read_rank(const Json& json) {
   TopRank rank;
   rank.rank = integer_in(json, "rank");
   rank.worker = integer_in(json, "worker").value_or(0);
-  rank.node = plain_in(json, "node");
-  rank.state = plain_in(json, "state");
-  rank.doing = plain_in(json, "doing");
+  rank.node = plain_text_in(json, "node", most_text);
+  rank.state = plain_text_in(json, "state", most_text);
+  rank.doing = plain_text_in(json, "doing", most_text);
   rank.share = integer_in(json, "share").value_or(0);
   rank.step_ms = amount_in(json, "step_ms");
   const auto telemetry = json.find("telemetry");
@@ -96,7 +91,7 @@ Result<TopStatus> parse_top_status(const std::string& text) {
   const std::optional<Json> json = json_object(text);
   if (!json) return Error{ErrorCode::corrupt, "the coordinator's answer is no JSON object"};
   TopStatus status;
-  status.state = plain_in(*json, "state");
+  status.state = plain_text_in(*json, "state", most_text);
   status.run_dir = text_in(*json, "run_dir");
   status.step = integer_in(*json, "step").value_or(0);
   status.steps = integer_in(*json, "steps").value_or(0);

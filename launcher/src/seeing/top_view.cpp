@@ -296,8 +296,10 @@ void TopView::take(const TopLook& look) {
   for (const RunEvent& event : look.events) note(event);
   // One that is no rank any more keeps nobody waiting.
   std::erase_if(stragglers_, [this](const auto& entry) {
-    return std::ranges::none_of(rows_,
-                                [&entry](const TopRow& row) { return row.rank.worker == entry.first.first; });
+    const bool is_of_all = entry.first.first < 0;
+    return !is_of_all && std::ranges::none_of(rows_, [&entry](const TopRow& row) {
+      return row.rank.worker == entry.first.first;
+    });
   });
 }
 
