@@ -22,6 +22,9 @@ struct Parsed {
   StopOptions stop;
   JoinOptions join;
   LogsOptions logs;
+  TopOptions top;
+  TimelineOptions timeline;
+  ReportOptions report;
   PlanOptions plan;
   std::vector<std::string> plan_sets;
   SubmitOptions submit;
@@ -121,6 +124,27 @@ void add_logs(CLI::App& app, Parsed& parsed) {
   logs->add_option("--lines", parsed.logs.lines, "only the last so many of each rank")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
   logs->add_flag("--follow", parsed.logs.follow, "go on with what they write, until the run ends");
+}
+
+void add_seeing(CLI::App& app, Parsed& parsed) {
+  CLI::App* top =
+      app.add_subcommand("top", "Watch a running job: its ranks, what each does and what it takes");
+  top->add_option("RUN", parsed.top.run_dir, "the run directory")->required();
+  top->add_option("--interval", parsed.top.interval_s, "seconds between two looks (default: 1)")
+      ->check(CLI::Range(0.1, 3600.0));
+  top->add_flag("--once", parsed.top.once, "one look, as plain text");
+  CLI::App* timeline =
+      app.add_subcommand("timeline", "Write what all ranks did when, to be opened in ui.perfetto.dev");
+  timeline->add_option("RUN", parsed.timeline.run_dir, "the run directory")->required();
+  timeline->add_option("--out", parsed.timeline.out, "the file to write (default: RUN/timeline.json)");
+  timeline->add_option("--from", parsed.timeline.from, "the first step to show")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 53));
+  timeline->add_option("--to", parsed.timeline.to, "the last step to show")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 53));
+  CLI::App* report =
+      app.add_subcommand("report", "Write a page about a run: what it reached, and what it cost");
+  report->add_option("RUN", parsed.report.run_dir, "the run directory")->required();
+  report->add_option("--html", parsed.report.html, "the file to write")->required();
 }
 
 void add_plan(CLI::App& app, Parsed& parsed) {
@@ -243,6 +267,9 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
   if (app.got_subcommand("join")) return Command(std::move(parsed.join));
   if (app.got_subcommand("logs")) return Command(std::move(parsed.logs));
+  if (app.got_subcommand("top")) return Command(std::move(parsed.top));
+  if (app.got_subcommand("timeline")) return Command(std::move(parsed.timeline));
+  if (app.got_subcommand("report")) return Command(std::move(parsed.report));
   if (app.got_subcommand("plan")) {
     PACELINE_ASSIGN(parsed.plan.overrides, overrides(parsed.plan_sets));
     return Command(std::move(parsed.plan));
@@ -284,6 +311,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   add_run_commands(app, parsed);
   add_job_commands(app, parsed);
   add_logs(app, parsed);
+  add_seeing(app, parsed);
   add_plan(app, parsed);
   add_submit(app, parsed);
   add_doctor(app, parsed);

@@ -72,6 +72,24 @@ struct LogsOptions {
   bool follow = false;
 };
 
+struct TopOptions {
+  std::string run_dir;
+  double interval_s = 1;  ///< between two looks
+  bool once = false;      ///< one look, as plain text
+};
+
+struct TimelineOptions {
+  std::string run_dir;
+  std::string out;  ///< the file; empty: RUN/timeline.json
+  std::optional<std::int64_t> from;
+  std::optional<std::int64_t> to;
+};
+
+struct ReportOptions {
+  std::string run_dir;
+  std::string html;  ///< the file
+};
+
 struct PlanOptions {
   std::string job_file;
   std::vector<JobOverride> overrides;
@@ -152,11 +170,11 @@ struct ShowText {
   std::string text;
 };
 
-using Command =
-    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, PlanOptions,
-                 SubmitOptions, DoctorOptions, CoordinatorCommand, AgentCommand, DataImportOptions,
-                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
+                             ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, TopOptions,
+                             TimelineOptions, ReportOptions, PlanOptions, SubmitOptions, DoctorOptions,
+                             CoordinatorCommand, AgentCommand, DataImportOptions, DataInfoOptions,
+                             DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);
