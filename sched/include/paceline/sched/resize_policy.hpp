@@ -32,19 +32,19 @@ struct ResizeRules {
   std::map<std::string, double> power_w;  ///< energy: per rank, by kind of node, where it isn't measured
   double dwell_s = 30;                    ///< least time between two changes of ranks, whoever made them
 
-  double least_gain = 0.03;  ///< a lower bound of the objective's gain; less is not worth a change
+  double least_gain = 0.015;  ///< a lower bound of the objective's gain; less is not worth a change
   double least_marginal_efficiency = 0.02;  ///< throughput: of ranks that are added, at the lower bound
   /// throughput: ranks that bring less than this, at the upper bound, are given back.
   double shrink_marginal_efficiency = 0;
   double deadline_margin = 0.1;         ///< part of the time left that is kept in reserve
   double deadline_shrink_margin = 0.2;  ///< the same for giving ranks back
-  double floor_slack = 0.02;            ///< efficiency: E(N) so far below the floor is let be
-  double horizon_s = 600;               ///< a gain is not counted on for longer
-  std::int64_t measure_steps = 20;      ///< committed at a size before the next decision
-  std::int64_t most_resizes = 3;        ///< within `rate_window_s`
+  double bound_slack = 0.05;  ///< a present size that misses floor or bound by so small a part is let be
+  double horizon_s = 600;     ///< a gain is not counted on for longer
+  std::int64_t measure_steps = 20;  ///< committed at a size before the next decision
+  std::int64_t most_resizes = 3;    ///< within `rate_window_s`
   double rate_window_s = 3600;
   std::int64_t most_explorations = 2;  ///< resizes for the sake of knowing; see ResizeState::explorations
-  double explore_gain = 0.05;          ///< that a size must be expected to bring, to be explored
+  double explore_gain = 0.02;          ///< expected improvement from which on a size is explored
   double explore_slowdown = 2;         ///< a step may at worst take so many times the present one's
   double breaker_s = 60;               ///< of rest after a resize that failed; doubles with each
   double most_breaker_s = 3600;
@@ -61,7 +61,7 @@ struct ResizeRules {
 struct SizeForecast {
   std::int64_t ranks = 0;
   double step_ms = 0;
-  double low_ms = 0, high_ms = 0;  ///< two standard errors of step_ms on each side, that is about 95%
+  double low_ms = 0, high_ms = 0;  ///< between them it lies nine times out of ten
   bool visited = false;            ///< it was measured at this size
   friend bool operator==(const SizeForecast&, const SizeForecast&) = default;
 };
@@ -116,7 +116,7 @@ enum class ResizeCause {
   does_not_pay,          ///< one is, but the change costs more than it saves
   pays,                  ///< change: that size is better
   explores,              ///< change: that size may be better, and is tried
-  meets_floor,           ///< efficiency: change, to the most ranks at the floor
+  meets_bound,           ///< efficiency, cost, energy: change, the present size is outside floor or bound
   meets_deadline,        ///< deadline: change, to the fewest ranks in time
   deadline_past,         ///< hold
   deadline_unreachable,  ///< by any size: hold or change, for the fastest one
@@ -127,13 +127,19 @@ enum class ResizeCause {
 struct ResizeCandidate {
   std::int64_t ranks = 0;
   double step_ms = 0;
-  double score = 0;  ///< by the objective; higher is better, and only differences between candidates matter
-  double gain = 0;   ///< of the score over the present size's, as a part of that
-  double gain_low = 0, gain_high = 0;  ///< bounds of the gain
-  double marginal_efficiency = 0;      ///< lower bound: throughput per added rank over that per present rank
-  double saves_s = 0;                  ///< within the horizon, at the lower bound, the pause not counted
-  bool eligible = false;               ///< may be chosen
-  std::string against;                 ///< why not, or why another is better; empty for the chosen one
+  /// throughput: steps per second; efficiency: E(N); deadline: time left over time needed, at the upper
+  /// bound of a step; cost: steps per unit of price; energy: steps per kJ.
+  double score = 0;
+  /// Of the score over the present size's, as a part of that; efficiency and deadline: of steps per second.
+  double gain = 0;
+  double gain_low = 0, gain_high = 0;  ///< bounds of it
+  /// Throughput that each added rank brings, at least, or each one that is given back, at most, over that of
+  /// one rank alone.
+  double marginal_efficiency = 0;
+  double expected_improvement = 0;  ///< the mean of the gain where it is one; 0 elsewhere
+  double saves_s = 0;               ///< within the horizon, at the lower bound, the pause not counted
+  bool eligible = false;            ///< may be chosen
+  std::string against;              ///< why not, or why another is better; empty for the chosen one
   friend bool operator==(const ResizeCandidate&, const ResizeCandidate&) = default;
 };
 
@@ -152,12 +158,15 @@ struct ResizeState {
   struct Departure {
     std::int64_t from = 0, to = 0;
     double at_s = 0;
+    bool exploring = false;
     friend bool operator==(const Departure&, const Departure&) = default;
   };
-  std::optional<double> now_s{};  ///< of the last call; none: there was none
-  std::int64_t ranks = 0;         ///< then
-  std::int64_t wish = 0;          ///< then, or what was decided then
-  double changed_s = 0;           ///< when ranks changed last, or were changing
+  std::optional<double> now_s{};    ///< of the last call; none: there was none
+  double elapsed_s = 0;             ///< then, with the correction
+  double elapsed_correction_s = 0;  ///< to the job's time, whose clock was set
+  std::int64_t ranks = 0;           ///< then
+  std::int64_t wish = 0;            ///< then, or what was decided then
+  double changed_s = 0;             ///< when ranks changed last, or were changing
   std::int64_t changed_step = 0;
   std::int64_t most_places = 0;  ///< places or max_ranks that there have been; more allows exploring again
   std::int64_t explorations = 0;
