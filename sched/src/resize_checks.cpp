@@ -143,7 +143,7 @@ std::string fault_of(const ResizeRules& rules) {
     const char* name;
     double value, least, greatest;
   };
-  const std::array<Limit, 17> limits = {{
+  const std::array<Limit, 21> limits = {{
       {"least efficiency", rules.least_efficiency, 1e-6, 1},
       {"deadline", rules.deadline_s, 0, longest_job_s},
       {"most slowdown", rules.most_slowdown, 1, 1e6},
@@ -152,6 +152,10 @@ std::string fault_of(const ResizeRules& rules) {
       {"least marginal efficiency", rules.least_marginal_efficiency, 0, 1},
       {"deadline's margin", rules.deadline_margin, 0, 0.9},
       {"deadline's margin for giving back", rules.deadline_shrink_margin, rules.deadline_margin, 0.95},
+      {"factor for exploring", rules.explore_factor, 1, 1e6},
+      {"late gain", rules.late_gain, 0, 100},
+      {"risk for each gain", rules.risk_per_gain, 0, 100},
+      {"risk", rules.risk, 0, 1},
       {"slack", rules.bound_slack, 0, 1},
       {"horizon", rules.horizon_s, 0, longest_job_s},
       {"rate window", rules.rate_window_s, 0, longest_job_s},

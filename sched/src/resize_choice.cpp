@@ -11,6 +11,9 @@ namespace {
 /// Sizes whose expected improvements differ by less are as good, and the smaller one is taken.
 constexpr double tie = 0.005;
 
+/// So far away a size may be tried whatever it may take: one must begin somewhere.
+constexpr double near = 2;
+
 /// What is found of a size: that it may be chosen and why, or why not.
 struct Finding {
   bool good = false;
@@ -40,61 +43,93 @@ std::string gain_text(const ResizeGround& ground, const ScoredSize& size) {
                 percent(size.shown.gain_low));
 }
 
-bool may_explore(const ResizeGround& ground) {
-  const auto made = std::ssize(ground.state.resizes);
-  // One resize is kept for leaving what was explored.
-  return ground.state.explorations < ground.rules.most_explorations && made + 1 < ground.rules.most_resizes;
+/// What a choice is made among.
+struct Field {
+  const ResizeGround& ground;
+  std::vector<ScoredSize>& sizes;
+  std::int64_t places = 0;
+  const ScoredSize& known;  ///< the best that was visited
+};
+
+/// Whether a resize would be left for leaving a size that was tried.
+bool can_come_back(const ResizeGround& ground) {
+  const ResizeState& state = ground.state;
+  return state.explorations < ground.rules.most_explorations && state.made + 1 < ground.rules.most_resizes;
+}
+
+/// For good, if need be: where there is little to lose, or more to win.
+bool may_stay(const Field& field, const ScoredSize& size) {
+  const ResizeRules& rules = field.ground.rules;
+  const double may_lose = field.known.shown.gain - size.shown.gain_low;
+  const double may_win = size.shown.gain - field.known.shown.gain;
+  return field.ground.state.made < rules.most_resizes &&
+         may_lose <= std::max(rules.risk, rules.risk_per_gain * may_win);
 }
 
 /// What trying a size costs at worst: there and back, and slow steps until it is known.
-double exploration_s(const ResizeGround& ground, const ScoredSize& size) {
+double exploration_s(const Field& field, const ScoredSize& size) {
+  const ResizeRules& rules = field.ground.rules;
   const double high_ms = size.forecast->high_ms;
-  const double stay_s =
-      std::max(ground.rules.dwell_s, static_cast<double>(ground.rules.measure_steps) * high_ms / 1e3);
-  return 2 * ground.facts.pause_s + stay_s * std::max(0.0, 1 - ground.present->step_ms / high_ms);
+  const double stay_s = std::max(rules.dwell_s, static_cast<double>(rules.measure_steps) * high_ms / 1e3);
+  return 2 * field.ground.facts.pause_s + stay_s * std::max(0.0, 1 - field.known.forecast->step_ms / high_ms);
 }
 
-Finding explore(const ResizeGround& ground, const ScoredSize& size) {
+double factor_between(std::int64_t ranks, std::int64_t others) {
+  return static_cast<double>(std::max(ranks, others)) / static_cast<double>(std::min(ranks, others));
+}
+
+Finding explore(const Field& field, const ScoredSize& size) {
+  const auto& [ground, sizes, places, known] = field;
   const ResizeRules& rules = ground.rules;
   const ResizeCandidate& shown = size.shown;
+  const std::string expected = concat("between ", percent(shown.gain_low), " and ", percent(shown.gain_high),
+                                      " more ", unit_of(rules.objective), " are expected, ");
   const auto not_sure = [&](const std::string& but) {
-    return rejected(ResizeCause::uncertain,
-                    concat("between ", percent(shown.gain_low), " and ", percent(shown.gain_high), " more ",
-                           unit_of(rules.objective), " are expected, ", but));
+    return rejected(ResizeCause::uncertain, expected + but);
   };
   if (size.forecast->visited)
     return not_sure(concat("not surely ", percent(needed_gain(ground, shown.ranks))));
-  if (shown.expected_improvement < rules.explore_gain) return not_sure("too little to try it");
-  if (!may_explore(ground)) return not_sure("and no more sizes may be tried for now");
-  if (size.forecast->high_ms > rules.explore_slowdown * ground.present->step_ms)
+  const bool has_little_to_lose = known.shown.gain - shown.gain_low <= rules.risk;
+  if (shown.expected_improvement < (has_little_to_lose ? rules.least_gain : rules.explore_gain))
+    return not_sure("too little to try it");
+  if (!can_come_back(ground) && !may_stay(field, size))
+    return not_sure("and no more sizes may be tried for now");
+  const double factor = factor_between(shown.ranks, ground.facts.ranks);
+  if (factor > rules.explore_factor)
+    return not_sure(concat("which is more than ", rules.explore_factor, " times away"));
+  if (factor > near && size.forecast->high_ms > rules.explore_slowdown * ground.present->step_ms)
     return not_sure(concat("and a step could take ", ms_text(size.forecast->high_ms)));
   const double counted_s = std::clamp(ground.time_left_s - ground.lead_s(shown.ranks), 0.0, rules.horizon_s);
   const double saves_s = counted_s * shown.expected_improvement / (1 + shown.expected_improvement);
-  const double costs_s = exploration_s(ground, size);
+  const double costs_s = exploration_s(field, size);
   if (saves_s <= costs_s)
     return rejected(ResizeCause::does_not_pay,
                     concat("trying it can be expected to save ", seconds_text(saves_s), " and may cost ",
                            seconds_text(costs_s)));
-  return {true, ResizeCause::explores,
-          concat("between ", percent(shown.gain_low), " and ", percent(shown.gain_high), " more ",
-                 unit_of(rules.objective), " are expected, which is worth trying")};
+  return {true, ResizeCause::explores, expected + "which is worth trying"};
+}
+
+/// Large enough as expected, and surely one.
+bool is_sure_gain(const ResizeGround& ground, const ScoredSize& size) {
+  return size.shown.gain >= needed_gain(ground, size.shown.ranks) && size.shown.gain_low > 0;
 }
 
 /// A gain that is sure.
-Finding pays(const ResizeGround& ground, const ScoredSize& size) {
+Finding pays(const Field& field, const ScoredSize& size) {
+  const ResizeGround& ground = field.ground;
   const ResizeRules& rules = ground.rules;
   const ResizeCandidate& shown = size.shown;
   const bool more = shown.ranks > ground.facts.ranks;
   const bool by_speed = rules.objective == ResizeObjective::throughput;
   if (by_speed && more && shown.marginal_efficiency < rules.least_marginal_efficiency &&
-      shown.gain_low >= needed_gain(ground, shown.ranks))
+      is_sure_gain(ground, size) && size.forecast->visited)
     return rejected(ResizeCause::best,
                     concat(gain_text(ground, size), ": each added rank may bring as little as ",
                            percent(shown.marginal_efficiency), " of a rank alone"));
   const bool gives_back = by_speed && !more && shown.marginal_efficiency < rules.shrink_marginal_efficiency;
-  if (shown.gain_low < needed_gain(ground, shown.ranks) &&
-      !(gives_back && !is_reversal(ground.state, shown.ranks)))
-    return explore(ground, size);
+  const bool pays_rank = !by_speed || !more || shown.marginal_efficiency >= rules.least_marginal_efficiency;
+  if (!(is_sure_gain(ground, size) && pays_rank) && !(gives_back && !is_reversal(ground.state, shown.ranks)))
+    return explore(field, size);
   // What given back ranks would have used counts like time.
   const double counted_s = std::clamp(ground.time_left_s, 0.0, rules.horizon_s);
   const double freed_s = gives_back ? counted_s * static_cast<double>(ground.facts.ranks - shown.ranks) /
@@ -108,13 +143,14 @@ Finding pays(const ResizeGround& ground, const ScoredSize& size) {
   return {true, ResizeCause::pays, gain_text(ground, size)};
 }
 
-Finding judge_gain(const ResizeGround& ground, const ScoredSize& size) {
-  if (size.shown.expected_improvement <= tie && size.shown.gain_low <= 0)
+Finding judge_gain(const Field& field, const ScoredSize& size) {
+  const ResizeGround& ground = field.ground;
+  if (size.shown.expected_improvement <= tie && size.net_gain <= tie && size.shown.gain_low <= 0)
     return rejected(ResizeCause::best,
                     size.shown.gain > 0
                         ? concat("only ", percent(size.shown.gain), " more ", unit_of(ground.rules.objective))
                         : concat(percent(-size.shown.gain), " fewer ", unit_of(ground.rules.objective)));
-  return pays(ground, size);
+  return pays(field, size);
 }
 
 /// Not slower than the objective allows; `slack` times that is let be.
@@ -171,8 +207,15 @@ ResizeChoice leave_slow_size(const ResizeGround& ground, std::vector<ScoredSize>
        concat("the present size takes more than ", ground.rules.most_slowdown, " times the fastest one's")});
 }
 
+/// What going there brings, with coming back where that can be.
+double worth(const Field& field, const ScoredSize& size) {
+  if (size.forecast->visited || !can_come_back(field.ground)) return size.net_gain;
+  return field.known.net_gain + size.shown.expected_improvement;
+}
+
 /// throughput, cost and energy: the size from which most is expected, of those that may be chosen.
 ResizeChoice choose_best(const ResizeGround& ground, std::vector<ScoredSize>& sizes, std::int64_t places) {
+  const Field field{ground, sizes, places, best_known(sizes)};
   ScoredSize* best = nullptr;
   Finding for_best;
   const ScoredSize* missed = nullptr;
@@ -184,14 +227,14 @@ ResizeChoice choose_best(const ResizeGround& ground, std::vector<ScoredSize>& si
       size.shown.eligible = true;
       continue;
     }
-    Finding finding = judge_gain(ground, size);
+    Finding finding = judge_gain(field, size);
     if (finding.good && !is_fast_enough(ground, sizes, size, places, 1))
       finding = rejected(ResizeCause::best, concat("a step takes ", ms_text(size.forecast->step_ms),
                                                    ", longer than the objective allows"));
     if (finding.good) finding = beyond(size, places).value_or(finding);
     note(size, finding);
     const auto is_more_than = [&](const ScoredSize* other) {
-      return other == nullptr || size.shown.expected_improvement > other->shown.expected_improvement + tie;
+      return other == nullptr || worth(field, size) > worth(field, *other) + tie;
     };
     if (finding.good && is_more_than(best)) {
       best = &size;
@@ -239,7 +282,8 @@ ResizeChoice shrink_to_floor(const ResizeGround& ground, std::vector<ScoredSize>
   return go_to(ground, *largest, {true, ResizeCause::meets_bound, below});
 }
 
-Finding judge_efficiency(const ResizeGround& ground, const ScoredSize& size) {
+Finding judge_efficiency(const Field& field, const ScoredSize& size) {
+  const ResizeGround& ground = field.ground;
   const double floor = ground.rules.least_efficiency;
   const double sure = efficiency_at(ground, size, size.forecast->high_ms);
   if (size.shown.ranks < ground.facts.ranks) return rejected(ResizeCause::best, "it has fewer ranks");
@@ -250,9 +294,9 @@ Finding judge_efficiency(const ResizeGround& ground, const ScoredSize& size) {
     if (size.forecast->visited)
       return rejected(ResizeCause::uncertain,
                       concat("its efficiency may be as low as ", percent(sure), ", below the floor"));
-    return explore(ground, size);
+    return explore(field, size);
   }
-  Finding finding = pays(ground, size);
+  Finding finding = pays(field, size);
   if (finding.good) finding.why = concat("an efficiency of at least ", percent(sure));
   return finding;
 }
@@ -271,7 +315,7 @@ ResizeChoice choose_efficient(const ResizeGround& ground, std::vector<ScoredSize
       size.shown.eligible = true;
       continue;
     }
-    Finding finding = judge_efficiency(ground, size);
+    Finding finding = judge_efficiency({ground, sizes, places, best_known(sizes)}, size);
     if (finding.good) finding = beyond(size, places).value_or(finding);
     note(size, finding);
     if (finding.good) {

@@ -128,7 +128,7 @@ std::string follow(const ResizeRules& rules, ResizeState& state, double now_s, c
     state.changed_step = facts.step;
   }
   if (reachable(facts) > state.most_places) {
-    if (!first) state.explorations = 0;
+    if (!first) state.explorations = state.made = 0;
     state.most_places = reachable(facts);
   }
   state.ranks = facts.ranks;
@@ -153,6 +153,7 @@ void begin_trial(ResizeState& state, double now_s, const ResizeFacts& facts, con
                  bool exploring) {
   if (is_reversal(state, target.ranks)) ++state.reversals;
   if (exploring) ++state.explorations;
+  ++state.made;
   const SizeForecast& present = *present_forecast(facts);
   state.trial = {facts.ranks, target.ranks, present.step_ms, target.step_ms, now_s, exploring, false};
   state.resizes.push_back({facts.ranks, target.ranks, now_s, exploring});

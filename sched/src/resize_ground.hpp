@@ -35,9 +35,15 @@ struct ResizeGround {
 struct ScoredSize {
   ResizeCandidate shown;
   const SizeForecast* forecast = nullptr;
+  double net_gain = 0;       ///< throughput: less what added ranks must bring at least
+  double deviation = 0;      ///< standard, of the gain
   double finish_s = 0;       ///< deadline: until the job's end, at the upper bound of a step
   double mean_finish_s = 0;  ///< the same with the step that is expected
 };
+
+/// The size that was visited and has most net gain: where the job would go if it could not try any. Sizes are
+/// not empty.
+[[nodiscard]] const ScoredSize& best_known(const std::vector<ScoredSize>& sizes);
 
 /// All sizes within the job's range, scored by the objective; `against` and `eligible` are left to the
 /// choice.

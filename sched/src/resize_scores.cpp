@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <numbers>
 
+#include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
 #include "resize_ground.hpp"
 
@@ -105,8 +106,8 @@ void compare_with_present(const ResizeGround& ground, double present_score, Scor
                                       static_cast<double>(there.ranks - here.ranks) * ground.one_rank_per_s *
                                       here.step_ms / 1e3
                                 : 0;
-  shown.expected_improvement =
-      expected_improvement(shown.gain - ranks_cost, (shown.gain_high - shown.gain_low) / (2 * nine_of_ten));
+  size.net_gain = shown.gain - ranks_cost;
+  size.deviation = (shown.gain_high - shown.gain_low) / (2 * nine_of_ten);
   const double counted_s =
       std::clamp(ground.time_left_s - ground.lead_s(there.ranks), 0.0, ground.rules.horizon_s);
   shown.saves_s = counted_s * std::max(0.0, shown.gain_low) / (1 + std::max(0.0, shown.gain_low));
@@ -136,6 +137,14 @@ std::string ms_text(double ms) {
   return formatted(ms < 999.5 ? "%.3g ms" : "%.0f ms", ms);
 }
 
+const ScoredSize& best_known(const std::vector<ScoredSize>& sizes) {
+  const ScoredSize* best = nullptr;
+  for (const ScoredSize& size : sizes)
+    if (size.forecast->visited && (best == nullptr || size.net_gain > best->net_gain)) best = &size;
+  PACELINE_ASSERT(best != nullptr, "sizes are compared once the present one was measured");
+  return *best;
+}
+
 std::vector<ScoredSize> score_sizes(const ResizeGround& ground) {
   std::vector<ScoredSize> sizes;
   const ResizeFacts& facts = ground.facts;
@@ -154,6 +163,10 @@ std::vector<ScoredSize> score_sizes(const ResizeGround& ground) {
     sizes.push_back(size);
   }
   for (ScoredSize& size : sizes) compare_with_present(ground, present_score, size);
+  const ScoredSize& known = best_known(sizes);
+  for (ScoredSize& size : sizes)
+    size.shown.expected_improvement =
+        size.forecast->visited ? 0 : expected_improvement(size.net_gain - known.net_gain, size.deviation);
   return sizes;
 }
 
@@ -167,7 +180,9 @@ double needed_gain(const ResizeGround& ground, std::int64_t ranks) {
   constexpr std::int64_t most_doublings = 4;
   const std::int64_t doublings =
       is_reversal(ground.state, ranks) ? std::min(ground.state.reversals + 1, most_doublings) : 0;
-  return ground.rules.least_gain * static_cast<double>(std::int64_t{1} << doublings);
+  const bool late = ground.state.made >= ground.rules.most_resizes;
+  const double least = late ? ground.rules.late_gain : ground.rules.least_gain;
+  return std::max(least, ground.rules.least_gain * static_cast<double>(std::int64_t{1} << doublings));
 }
 
 }  // namespace paceline

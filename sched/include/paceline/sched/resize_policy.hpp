@@ -32,21 +32,32 @@ struct ResizeRules {
   std::map<std::string, double> power_w;  ///< energy: per rank, by kind of node, where it isn't measured
   double dwell_s = 30;                    ///< least time between two changes of ranks, whoever made them
 
-  double least_gain = 0.015;  ///< a lower bound of the objective's gain; less is not worth a change
+  /// Gain of the objective's score that must be expected of a change, at least; its lower bound must be above
+  /// 0.
+  double least_gain = 0.015;
   double least_marginal_efficiency = 0.02;  ///< throughput: of ranks that are added, at the lower bound
   /// throughput: ranks that bring less than this, at the upper bound, are given back.
   double shrink_marginal_efficiency = 0;
   double deadline_margin = 0.1;         ///< part of the time left that is kept in reserve
   double deadline_shrink_margin = 0.2;  ///< the same for giving ranks back
   double bound_slack = 0.05;  ///< a present size that misses floor or bound by so small a part is let be
-  double horizon_s = 600;     ///< a gain is not counted on for longer
+  /// A size may be tried with no resize left for coming back if it loses so much at worst, or so many times
+  /// what it is expected to win.
+  double risk = 0.03, risk_per_gain = 2;
+  double horizon_s = 600;           ///< a gain is not counted on for longer
   std::int64_t measure_steps = 20;  ///< committed at a size before the next decision
   std::int64_t most_resizes = 3;    ///< within `rate_window_s`
   double rate_window_s = 3600;
+  /// Once the policy has made `most_resizes` changes in all, a gain must be so large: what is left by then is
+  /// noise, or small.
+  double late_gain = 0.05;
   std::int64_t most_explorations = 2;  ///< resizes for the sake of knowing; see ResizeState::explorations
   double explore_gain = 0.02;          ///< expected improvement from which on a size is explored
-  double explore_slowdown = 2;         ///< a step may at worst take so many times the present one's
-  double breaker_s = 60;               ///< of rest after a resize that failed; doubles with each
+  /// A step may at worst take so many times the present one's, at a size more than twice or less than half
+  /// the present one.
+  double explore_slowdown = 4;
+  double explore_factor = 4;  ///< sizes further away, as a ratio of ranks, are not tried in one go
+  double breaker_s = 60;      ///< of rest after a resize that failed; doubles with each
   double most_breaker_s = 3600;
   double resize_timeout_s = 120;  ///< beyond what getting a rank takes; then the resize has failed
   double disappointment = 0.5;  ///< a resize that brings less than this part of what was predicted has failed
@@ -136,10 +147,12 @@ struct ResizeCandidate {
   /// Throughput that each added rank brings, at least, or each one that is given back, at most, over that of
   /// one rank alone.
   double marginal_efficiency = 0;
-  double expected_improvement = 0;  ///< the mean of the gain where it is one; 0 elsewhere
-  double saves_s = 0;               ///< within the horizon, at the lower bound, the pause not counted
-  bool eligible = false;            ///< may be chosen
-  std::string against;              ///< why not, or why another is better; empty for the chosen one
+  /// Of a size that was not visited: the mean of what it gains over the best one that was, taking none where
+  /// it is worse.
+  double expected_improvement = 0;
+  double saves_s = 0;     ///< within the horizon, at the lower bound, the pause not counted
+  bool eligible = false;  ///< may be chosen
+  std::string against;    ///< why not, or why another is better; empty for the chosen one
   friend bool operator==(const ResizeCandidate&, const ResizeCandidate&) = default;
 };
 
@@ -172,6 +185,7 @@ struct ResizeState {
   std::int64_t explorations = 0;
   std::optional<Trial> trial{};
   std::vector<Departure> resizes;  ///< by the policy, within the rate window
+  std::int64_t made = 0;           ///< resizes by the policy, since sizes could last be explored anew
   std::int64_t reversals = 0;      ///< returns to a size that was left; each doubles the gain that is asked
   std::int64_t failures = 0;       ///< in a row
   double closed_until_s = 0;       ///< the circuit breaker: no resizes before
