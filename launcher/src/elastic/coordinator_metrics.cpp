@@ -11,22 +11,23 @@ MetricsEndpoint::Options CoordinatorProcess::metrics_options() const {
   options.job = job_.name;
   options.host = options_.host;
   const auto port = static_cast<std::uint16_t>(job_.metrics.port);
-  options.ports = {port, port};
+  options.ports = port == 0 ? facts_.ports : PortRange{port, port};
   options.succeeds = options_.succeeds;
   return options;
 }
 
+/// Once more at the end, for the last state.
 void CoordinatorProcess::report_metrics() {
-  if (job_.metrics.port == no_metrics || ended_) return;
+  if (job_.metrics.port == no_metrics) return;
   if (!metrics_) metrics_.emplace(metrics_options(), [this](const std::string& why) { notice(true, why); });
   const Instant now = clock_.now();
-  if (metrics_->is_due(now)) metrics_->report(snapshot(), now);
+  if (ended_ || metrics_->is_due(now)) metrics_->report(snapshot(), now);
 }
 
 JobSnapshot CoordinatorProcess::snapshot() {
   JobSnapshot shown;
   shown.name = job_.name;
-  shown.state = coordinator_ ? coordinator_->state_name() : "gathering";
+  shown.state = ended_ ? outcome_.status : coordinator_ ? coordinator_->state_name() : "gathering";
   shown.term = options_.term;
   shown.wish = coordinator_ ? coordinator_->wish() : facts_.ranks;
   shown.room = roster_.room();

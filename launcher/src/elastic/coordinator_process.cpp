@@ -147,6 +147,7 @@ Status CoordinatorProcess::loop() {
     if (!coordinator_ || ended_) continue;
     if (const auto wake = coordinator_->wake(); wake && clock_.now() >= *wake) feed(Tick{});
   }
+  report_metrics();
   part();
   if (fenced_) return Error{ErrorCode::already_exists, outcome_.failure->sentence};
   return {};
