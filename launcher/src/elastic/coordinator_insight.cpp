@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "elastic/coordinator_process.hpp"
+#include "format.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 
@@ -56,8 +57,8 @@ void CoordinatorProcess::note_straggler(const StragglerEvent& event) {
     line.rank = event.suspect->rank;
     line.node = event.suspect->node;
   }
-  line.part = name_of(event.part);
-  line.cause = name_of(event.cause);
+  line.part = paceline::name_of(event.part);
+  line.cause = paceline::name_of(event.cause);
   line.ratio = event.ratio;
   line.since = seconds_since_1970() - ago_s;
   line.ended = ended;
