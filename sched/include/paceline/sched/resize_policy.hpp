@@ -108,6 +108,7 @@ struct ResizeFacts {
 
 enum class ResizeVerdict { hold, grow, shrink };
 [[nodiscard]] const char* name_of(ResizeVerdict verdict) noexcept;
+[[nodiscard]] std::optional<ResizeVerdict> resize_verdict(const std::string& name);
 
 /// The kind of a reason.
 enum class ResizeCause {
@@ -133,6 +134,7 @@ enum class ResizeCause {
   deadline_unreachable,  ///< by any size: hold or change, for the fastest one
 };
 [[nodiscard]] const char* name_of(ResizeCause cause) noexcept;
+[[nodiscard]] std::optional<ResizeCause> resize_cause(const std::string& name);
 
 /// A size with what speaks for it.
 struct ResizeCandidate {
