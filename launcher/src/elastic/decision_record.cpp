@@ -1,14 +1,17 @@
-#include "elastic/resize_record.hpp"
+#include "elastic/decision_record.hpp"
 
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "json_messages.hpp"
 #include "paceline/base/text.hpp"
 
 // The members of each struct are listed once, in a function that the writer and the reader both go through,
@@ -20,8 +23,11 @@ namespace {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-template <class Archive, class Value>
-void visit(Archive& archive, Value& rules) requires std::is_same_v<std::remove_const_t<Value>, ResizeRules> {
+/// To be written, where it is const, or to be read.
+template <class Value, class Struct>
+concept Of = std::same_as<std::remove_const_t<Value>, Struct>;
+
+void visit(auto& archive, Of<ResizeRules> auto& rules) {
   archive("objective", rules.objective);
   archive("least_efficiency", rules.least_efficiency);
   archive("deadline_s", rules.deadline_s);
@@ -54,9 +60,7 @@ void visit(Archive& archive, Value& rules) requires std::is_same_v<std::remove_c
   archive("longest_gap_s", rules.longest_gap_s);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive,
-           Value& forecast) requires std::is_same_v<std::remove_const_t<Value>, SizeForecast> {
+void visit(auto& archive, Of<SizeForecast> auto& forecast) {
   archive("ranks", forecast.ranks);
   archive("step_ms", forecast.step_ms);
   archive("low_ms", forecast.low_ms);
@@ -64,15 +68,13 @@ void visit(Archive& archive,
   archive("visited", forecast.visited);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive, Value& kind) requires std::is_same_v<std::remove_const_t<Value>, NodeKind> {
+void visit(auto& archive, Of<NodeKind> auto& kind) {
   archive("name", kind.name);
   archive("places", kind.places);
   archive("power_w", kind.power_w);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive, Value& facts) requires std::is_same_v<std::remove_const_t<Value>, ResizeFacts> {
+void visit(auto& archive, Of<ResizeFacts> auto& facts) {
   archive("ranks", facts.ranks);
   archive("wish", facts.wish);
   archive("min_ranks", facts.min_ranks);
@@ -90,9 +92,7 @@ void visit(Archive& archive, Value& facts) requires std::is_same_v<std::remove_c
   archive("kinds", facts.kinds);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive,
-           Value& trial) requires std::is_same_v<std::remove_const_t<Value>, ResizeState::Trial> {
+void visit(auto& archive, Of<ResizeState::Trial> auto& trial) {
   archive("from", trial.from);
   archive("to", trial.to);
   archive("from_ms", trial.from_ms);
@@ -102,17 +102,14 @@ void visit(Archive& archive,
   archive("arrived", trial.arrived);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive,
-           Value& departure) requires std::is_same_v<std::remove_const_t<Value>, ResizeState::Departure> {
+void visit(auto& archive, Of<ResizeState::Departure> auto& departure) {
   archive("from", departure.from);
   archive("to", departure.to);
   archive("at_s", departure.at_s);
   archive("exploring", departure.exploring);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive, Value& state) requires std::is_same_v<std::remove_const_t<Value>, ResizeState> {
+void visit(auto& archive, Of<ResizeState> auto& state) {
   archive("now_s", state.now_s);
   archive("elapsed_s", state.elapsed_s);
   archive("elapsed_correction_s", state.elapsed_correction_s);
@@ -132,9 +129,7 @@ void visit(Archive& archive, Value& state) requires std::is_same_v<std::remove_c
   archive("by_hand_until_s", state.by_hand_until_s);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive,
-           Value& candidate) requires std::is_same_v<std::remove_const_t<Value>, ResizeCandidate> {
+void visit(auto& archive, Of<ResizeCandidate> auto& candidate) {
   archive("ranks", candidate.ranks);
   archive("step_ms", candidate.step_ms);
   archive("score", candidate.score);
@@ -148,12 +143,10 @@ void visit(Archive& archive,
   archive("against", candidate.against);
 }
 
-template <class Archive, class Value>
-void visit(Archive& archive,
-           Value& record) requires std::is_same_v<std::remove_const_t<Value>, ResizeRecord> {
+void visit(auto& archive, Of<DecisionRecord> auto& record) {
   auto& decision = record.decision;
   archive("time", record.time);
-  archive("step", decision.facts.step);
+  archive("step", record.step);
   archive("verdict", decision.verdict);
   archive("cause", decision.cause);
   archive("reason", decision.reason);
@@ -165,7 +158,7 @@ void visit(Archive& archive,
   archive("runner_up", decision.runner_up);
   archive("candidates", decision.candidates);
   archive("now_s", decision.now_s);
-  archive("rules", record.rules);
+  archive("rules", decision.rules);
   archive("facts", decision.facts);
   archive("before", decision.before);
   archive("after", decision.after);
@@ -213,7 +206,7 @@ struct Writer {
   }
 };
 
-/// Throws what parsed() turns into an error.
+/// Throws Fault, which parse_decision() turns into an error.
 struct Reader {
   const Json& json;
 
@@ -288,19 +281,13 @@ struct Reader {
   }
 };
 
-ResizeRecord read_record(const Json& json) {
+DecisionRecord read_record(const Json& json) {
   if (!json.is_object() || !json.contains("type") || json["type"] != "decision")
     throw Reader::Fault("its type is not \"decision\"");
-  ResizeRecord record;
+  DecisionRecord record;
   Reader reader{json};
   visit(reader, record);
   return record;
-}
-
-/// Exactly, and also where numbers are none, which equal nothing.
-bool same(const ResizeDecision& a, const ResizeDecision& b) {
-  const auto outcome = [](const ResizeDecision& decision) { return resize_record_json({0, {}, decision}); };
-  return outcome(a) == outcome(b);
 }
 
 }  // namespace
@@ -317,34 +304,40 @@ ResizeRules resize_rules(const Job& job) {
   return rules;
 }
 
-std::string resize_record_json(const ResizeRecord& record) {
+std::string decision_line(const ResizeDecision& decision, std::int64_t step, double time) {
   Writer writer;
   writer.json["type"] = "decision";
+  const DecisionRecord record{std::round(time * 1000) / 1000, step, decision};
   visit(writer, record);
-  return writer.json.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return writer.json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
 }
 
-Result<ResizeRecord> parse_resize_record(const std::string& json) {
-  return parsed(json, "decision", read_record);
-}
-
-Result<ResizeRecord> parse_resize_record(const nlohmann::json& json) {
+Result<DecisionRecord> parse_decision(std::string_view line) {
+  // The parser's destructors are recursive.
+  constexpr int most_levels = 8;
+  const auto shallow = [](int depth, Json::parse_event_t, Json&) {
+    if (depth > most_levels) throw Reader::Fault("it is nested too deep");
+    return true;
+  };
   try {
-    return read_record(json);
-  } catch (const std::exception& problem) {
-    return Error{ErrorCode::corrupt, concat("this is no decision: ", problem.what())};
+    return read_record(Json::parse(line, shallow));
+  } catch (const Reader::Fault& fault) {
+    return Error{ErrorCode::corrupt, concat("this is no decision: ", fault.what())};
+  } catch (const std::exception&) {  // the parser's words quote the bytes, whatever they are
+    return Error{ErrorCode::corrupt, "this is no decision: it is not JSON"};
   }
 }
 
-std::string replay(const ResizeRecord& record) {
-  const ResizeDecision& was = record.decision;
-  const ResizeDecision is = decide_resize(record.rules, was.before, was.now_s, was.facts);
-  if (same(was, is)) return "";
+std::string replay(const ResizeDecision& was) {
+  const ResizeDecision is = decide_resize(was.rules, was.before, was.now_s, was.facts);
+  // As lines, since numbers that are none equal nothing.
+  if (decision_line(was, 0, 0) == decision_line(is, 0, 0)) return "";
   const auto outcome = [](const ResizeDecision& decision) {
-    return concat(name_of(decision.verdict), " (", name_of(decision.cause), ") with ", decision.target);
+    return concat(name_of(decision.verdict), " (", name_of(decision.cause), "), ", decision.target,
+                  decision.target == 1 ? " rank" : " ranks");
   };
   if (outcome(was) == outcome(is))
-    return concat("the same is decided, ", outcome(is), ", with other figures or words");
+    return concat("the outcome is the same, ", outcome(is), ", with other figures or words");
   return concat("it was ", outcome(was), ", and is ", outcome(is), " now");
 }
 
