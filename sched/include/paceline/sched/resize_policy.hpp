@@ -52,7 +52,7 @@ struct ResizeRules {
   /// noise, or small.
   double late_gain = 0.05;
   std::int64_t most_explorations = 2;  ///< resizes for the sake of knowing; see ResizeState::explorations
-  double explore_gain = 0.02;          ///< expected improvement from which on a size is explored
+  double explore_gain = 0.015;         ///< expected improvement from which on a size is explored
   /// A step may at worst take so many times the present one's, at a size more than twice or less than half
   /// the present one.
   double explore_slowdown = 4;
@@ -108,6 +108,7 @@ struct ResizeFacts {
 
 enum class ResizeVerdict { hold, grow, shrink };
 [[nodiscard]] const char* name_of(ResizeVerdict verdict) noexcept;
+[[nodiscard]] std::optional<ResizeVerdict> resize_verdict(const std::string& name);
 
 /// The kind of a reason.
 enum class ResizeCause {
@@ -133,6 +134,7 @@ enum class ResizeCause {
   deadline_unreachable,  ///< by any size: hold or change, for the fastest one
 };
 [[nodiscard]] const char* name_of(ResizeCause cause) noexcept;
+[[nodiscard]] std::optional<ResizeCause> resize_cause(const std::string& name);
 
 /// A size with what speaks for it.
 struct ResizeCandidate {
@@ -196,6 +198,7 @@ struct ResizeState {
 
 /// A decision with what it was made from.
 struct ResizeDecision {
+  ResizeRules rules;
   double now_s = 0;
   ResizeFacts facts;
   ResizeState before;
