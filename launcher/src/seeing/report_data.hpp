@@ -85,7 +85,7 @@ struct ReportPrices {
 /// All that a report shows.
 struct ReportData {
   std::string run_dir;
-  RunHistory history;
+  EventHistory history;
   ReportEnd end;
   std::int64_t steps = 0;                  ///< committed
   std::int64_t batch = 0;                  ///< samples of a step
