@@ -26,14 +26,19 @@ void StragglerDetector::CoreUse::add(const MeasuredSteps& steps) {
   fade_into(all_s, steps.all_s());
 }
 
-const DeviationRule& StragglerDetector::sudden_rule(Quantity quantity) const {
-  if (quantity == data) return rules_.sudden_data;
-  return quantity >= wires ? rules_.sudden_wire : rules_.sudden_time;
+DeviationRule StragglerDetector::for_ranks(DeviationRule rule) const {
+  rule.limit += std::log(std::max(1.0, static_cast<double>(by_number_.size()) / rules_.ranks_of_limits));
+  return rule;
 }
 
-const DeviationRule& StragglerDetector::lasting_rule(Quantity quantity) const {
-  if (quantity == data) return rules_.lasting_data;
-  return quantity >= wires ? rules_.lasting_wire : rules_.lasting_time;
+DeviationRule StragglerDetector::sudden_rule(Quantity quantity) const {
+  if (quantity == data) return for_ranks(rules_.sudden_data);
+  return for_ranks(quantity >= wires ? rules_.sudden_wire : rules_.sudden_time);
+}
+
+DeviationRule StragglerDetector::lasting_rule(Quantity quantity) const {
+  if (quantity == data) return for_ranks(rules_.lasting_data);
+  return for_ranks(quantity >= wires ? rules_.lasting_wire : rules_.lasting_time);
 }
 
 const DeviationRule& StragglerDetector::common_rule(Quantity quantity) const {

@@ -20,8 +20,8 @@ constexpr double suspicious_part = 0.3;
 bool StragglerDetector::wire_suspicious(const Rank& rank) const {
   if (!rank.listed || !current(rank)) return false;
   return std::any_of(rank.series.begin() + wires, rank.series.end(), [&](const DeviationSeries& series) {
-    return series.sudden.sum() >= suspicious_part * rules_.sudden_wire.limit ||
-           series.lasting.sum() >= suspicious_part * rules_.lasting_wire.limit;
+    return series.sudden.sum() >= suspicious_part * sudden_rule(wires).limit ||
+           series.lasting.sum() >= suspicious_part * lasting_rule(wires).limit;
   });
 }
 
