@@ -113,10 +113,10 @@ Parts parts_of(const StepLaw& law, const JobSize& size, std::int64_t grain_sampl
                                  (moved(local, law.alpha_local_ms) + moved(size.nodes, law.alpha_node_ms)) *
                                  law.moving * (1 - law.moving);
 
-  const double compute_part = std::pow(compute / combined, law.gamma);
+  const double of_compute = std::pow(compute / combined, law.gamma);
   const double by_gamma =
       combined / law.gamma *
-      (compute_part * std::log(compute / combined) + (1 - compute_part) * std::log(sync / combined));
+      (of_compute * std::log(compute / combined) + (1 - of_compute) * std::log(sync / combined));
   const double hidden = (1 / law.gamma - least_inverse_gamma) / (1 - least_inverse_gamma);
   parts.combined_slope[hiding] =
       -by_gamma * law.gamma * law.gamma * (1 - least_inverse_gamma) * hidden * (1 - hidden);
@@ -131,28 +131,34 @@ double normal_of(std::uint64_t key) noexcept {
   return radius * std::cos(2 * std::numbers::pi * uniform());
 }
 
-/// How far, in standard errors, a law's measurements and prior means are off.
-class Disturbance {
- public:
-  Disturbance() = default;  ///< by nothing
-  Disturbance(std::uint64_t pair, double sign) : pair_(pair), sign_(sign) {}
-  [[nodiscard]] double of_prior(std::size_t coefficient) const noexcept {
-    return of(mix64(pair_, coefficient));
-  }
-  [[nodiscard]] double of_form() const noexcept { return of_prior(coefficients); }
-  /// The same for a size whatever other sizes there are.
-  [[nodiscard]] double of_measurement(const JobSize& size, std::uint64_t part) const noexcept {
-    return of(mix64(pair_, static_cast<std::uint64_t>(size.ranks), static_cast<std::uint64_t>(size.nodes),
-                    static_cast<std::uint64_t>(size.samples_per_step), part));
-  }
+/// Of a point: what the fit compares.
+enum Part : std::size_t { compute_part, step_part, exposed_part };
+constexpr std::size_t parts_measured = 3;
 
- private:
-  [[nodiscard]] double of(std::uint64_t key) const noexcept {
-    return sign_ == 0 ? 0 : sign_ * normal_of(key);
-  }
-  std::uint64_t pair_ = 0;
-  double sign_ = 0;
+/// How far, in standard errors, a law's prior means and measurements are off.
+struct Disturbance {
+  Coefficients prior{};
+  std::vector<Vector<parts_measured>> measured;  ///< of each point
+  double form = 0;
 };
+
+Disturbance no_disturbance(const std::vector<FitPoint>& points) {
+  return {{}, std::vector<Vector<parts_measured>>(points.size()), 0};
+}
+
+/// That of a size is the same whatever other sizes there are.
+Disturbance disturbance_of(const std::vector<FitPoint>& points, std::uint64_t pair, double sign) {
+  Disturbance off = no_disturbance(points);
+  for (std::size_t i = 0; i < coefficients; ++i) off.prior[i] = sign * normal_of(mix64(pair, i));
+  off.form = sign * normal_of(mix64(pair, coefficients));
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const JobSize& size = points[i].size;
+    for (std::size_t part = 0; part < parts_measured; ++part)
+      off.measured[i][part] =
+          sign * normal_of(mix64(pair, size.ranks, size.nodes, size.samples_per_step, part));
+  }
+  return off;
+}
 
 /// Half the sum of squares, its gradient, and its second derivatives without those of the law.
 struct Misfit {
@@ -180,7 +186,7 @@ class Fit {
 
  private:
   [[nodiscard]] Misfit misfit(const Coefficients& x, const Disturbance& disturbance) const;
-  void add_point(const FitPoint& point, const StepLaw& law, const Disturbance& disturbance,
+  void add_point(const FitPoint& point, const StepLaw& law, const Vector<parts_measured>& off,
                  Misfit& sum) const;
 
   const std::vector<FitPoint>& points_;
@@ -188,25 +194,25 @@ class Fit {
   Prior prior_;
 };
 
-void Fit::add_point(const FitPoint& point, const StepLaw& law, const Disturbance& disturbance,
+void Fit::add_point(const FitPoint& point, const StepLaw& law, const Vector<parts_measured>& off,
                     Misfit& sum) const {
   const Parts parts = parts_of(law, point.size, grain_samples_);
   const double step_error = point.error * point.step_ms;
-  const auto add = [&](double predicted, double measured, double error, Coefficients slope,
-                       std::uint64_t part) {
+  const auto add = [&](double predicted, double measured, double error, Coefficients slope, Part part) {
     for (double& each : slope) each /= error;
-    sum.add((predicted - measured) / error - disturbance.of_measurement(point.size, part), slope);
+    sum.add((predicted - measured) / error - off[part], slope);
   };
-  add(parts.compute_ms, point.compute_ms, step_error, parts.compute_slope, 0);
+  add(parts.compute_ms, point.compute_ms, step_error, parts.compute_slope, compute_part);
 
   Coefficients slope = parts.combined_slope;
   slope[rest] = law.rest_ms;
-  add(law.rest_ms + parts.combined_ms, point.step_ms, step_error, slope, 1);
+  add(law.rest_ms + parts.combined_ms, point.step_ms, step_error, slope, step_part);
 
   if (point.size.ranks == 1) return;  // nothing is exposed, whatever the coefficients
   slope = parts.combined_slope;
   for (std::size_t i = 0; i < coefficients; ++i) slope[i] -= parts.compute_slope[i];
-  add(parts.combined_ms - parts.compute_ms, point.exposed_ms, exposed_error * step_error, slope, 2);
+  add(parts.combined_ms - parts.compute_ms, point.exposed_ms, exposed_error * step_error, slope,
+      exposed_part);
 }
 
 Misfit Fit::misfit(const Coefficients& x, const Disturbance& disturbance) const {
@@ -214,10 +220,10 @@ Misfit Fit::misfit(const Coefficients& x, const Disturbance& disturbance) const 
   for (std::size_t i = 0; i < coefficients; ++i) {
     Coefficients slope{};
     slope[i] = 1 / prior_.deviation[i];
-    sum.add((x[i] - prior_.mean[i]) / prior_.deviation[i] - disturbance.of_prior(i), slope);
+    sum.add((x[i] - prior_.mean[i]) / prior_.deviation[i] - disturbance.prior[i], slope);
   }
   const StepLaw law = law_of(x);
-  for (const FitPoint& point : points_) add_point(point, law, disturbance, sum);
+  for (std::size_t i = 0; i < points_.size(); ++i) add_point(points_[i], law, disturbance.measured[i], sum);
   return sum;
 }
 
@@ -253,12 +259,12 @@ Coefficients Fit::best_from(Coefficients x, const Disturbance& disturbance) cons
 
 std::vector<LikelyLaw> fit_step_laws(const std::vector<FitPoint>& points, std::int64_t grain_samples) {
   const Fit fit(points, grain_samples);
-  const Coefficients best = fit.best_from(fit.start(), {});
+  const Coefficients best = fit.best_from(fit.start(), no_disturbance(points));
   std::vector<LikelyLaw> laws{{law_of(best), 0}};
   for (std::uint64_t pair = 1; pair <= pairs; ++pair) {
     for (const double sign : {1.0, -1.0}) {
-      const Disturbance disturbance(pair, sign);
-      laws.push_back({law_of(fit.best_from(best, disturbance)), disturbance.of_form()});
+      const Disturbance disturbance = disturbance_of(points, pair, sign);
+      laws.push_back({law_of(fit.best_from(best, disturbance)), disturbance.form});
     }
   }
   return laws;

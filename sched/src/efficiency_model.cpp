@@ -18,7 +18,7 @@ constexpr double parts_tolerance = 1.1;                ///< compute and reductio
 constexpr double first_deviation = 0.1;
 constexpr double first_deviation_steps = 4;
 constexpr double least_surprise = 3;  ///< in standard errors: a size that differs by more has changed
-constexpr std::size_t most_sizes = 64;
+constexpr std::size_t most_sizes = 32;
 
 double square(double x) noexcept {
   return x * x;
@@ -244,6 +244,7 @@ Result<StepCoefficients> EfficiencyModel::coefficients() const {
   found.beta_local_ms = of(&StepLaw::beta_local_ms);
   found.alpha_node_ms = of(&StepLaw::alpha_node_ms);
   found.beta_node_ms = of(&StepLaw::beta_node_ms);
+  found.moving = of(&StepLaw::moving);
   found.gamma = of(&StepLaw::gamma);
   found.law = laws_.front().law;
   for (const auto& [size, visit] : visits_) {

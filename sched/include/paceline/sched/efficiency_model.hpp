@@ -2,8 +2,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "paceline/base/result.hpp"
@@ -16,9 +14,10 @@ struct SizeObservation {
   JobSize size;
   std::int64_t steps = 0;  ///< that the means are over
   double compute_ms = 0;   ///< forward and backward of the slowest rank
-  double exposed_reduce_ms =
-      0;               ///< from the end of a backward to the end of the reduction; the least of all ranks
-  double step_ms = 0;  ///< from commit to commit
+  /// From the end of its backward to the end of the reduction, of the rank that waits least: the others' has
+  /// their waiting for the slowest in it.
+  double exposed_reduce_ms = 0;
+  double step_ms = 0;            ///< from commit to commit
   double step_deviation_ms = 0;  ///< standard deviation of one step
 };
 
@@ -44,7 +43,7 @@ struct SizePrediction {
 struct StepCoefficients {
   Estimate fixed_ms, ms_per_sample, rest_ms;
   Estimate alpha_local_ms, beta_local_ms, alpha_node_ms, beta_node_ms;
-  Estimate gamma;
+  Estimate moving, gamma;
   StepLaw law;                  ///< the most probable set of them that go together
   bool local_measured = false;  ///< a size with several ranks on a node was visited
   bool node_measured = false;   ///< a size with several nodes was visited
@@ -55,19 +54,19 @@ struct EfficiencyRules {
   double confidence = 0.9;         ///< that a value is within its band
   std::int64_t grain_samples = 1;  ///< shares are whole grains: the slowest rank's is rounded up to one
   double least_error = 0.01;       ///< of a mean, relative: two runs of the same size differ by as much
-  double drift_per_hour = 0.03;  ///< relative: what was measured an hour of training ago is uncertain by this
-  double form_error = 0.04;  ///< relative: a doubling of the ranks away from what was visited is off by this
+  double drift_per_hour = 0.03;    ///< relative: of what was measured an hour of training ago
+  double form_error = 0.04;        ///< relative: of any law, a doubling away from what was visited
 };
 
 /// Predicts how long a step takes with other ranks, nodes and batches, from the sizes that a job has had, by
 /// a StepLaw that is fitted to them.
 ///
 /// The fit is Bayesian: priors for what typical jobs are like, least squares for what was measured. It yields
-/// an ensemble of coefficients, each with a weight; every figure is a quantile over the ensemble, so that
-/// ratios of times know what their errors have in common. docs/efficiency.md.
+/// many laws that are as likely one as the other; every figure is a quantile over them, so that ratios of
+/// times know what their errors have in common. docs/efficiency.md.
 ///
-/// The state is a function of what was observed: no clock, no randomness; a few KiB for each size. Const
-/// functions can be called from several threads at once.
+/// The state is a function of what was observed: no clock, no randomness; some 15 KiB. Const functions can be
+/// called from several threads at once.
 class EfficiencyModel {
  public:
   explicit EfficiencyModel(const EfficiencyRules& rules = {});
