@@ -9,6 +9,8 @@ namespace paceline {
 namespace {
 
 constexpr double cores_weight = 0.02;
+/// The last steps alone are noisy: only so many times the lateness that counts leaves them out.
+constexpr double late_now_times = 1.5;
 /// Of the common jump from one value to the next, as of a rank's.
 constexpr double noise_weight = 0.03, first_sigma = 0.1, sigma_over_jump = 0.8862;
 constexpr double most_jump = 0.5;
@@ -84,7 +86,8 @@ StragglerDetector::Receivers StragglerDetector::receivers_of(const Rank& rank, Q
   if (quantity == wires && to == nullptr) return Receivers::in_time;
   if (to == nullptr || !current(*to) || to->own_part == 0) return Receivers::late;
   if (to->own_part - rank.own_part > rules_.late) return Receivers::late;
-  return to->last_own_part - rank.last_own_part > rules_.late ? Receivers::late_now : Receivers::in_time;
+  return to->last_own_part - rank.last_own_part > late_now_times * rules_.late ? Receivers::late_now
+                                                                               : Receivers::in_time;
 }
 
 const StragglerDetector::Rank* StragglerDetector::rank_numbered(std::int64_t number) const {
