@@ -14,6 +14,8 @@ constexpr double late_now_times = 1.5;
 /// Of the common jump from one value to the next, as of a rank's.
 constexpr double noise_weight = 0.03, first_sigma = 0.1, sigma_over_jump = 0.8862;
 constexpr double most_jump = 0.5;
+/// As a logarithm: nothing is further off, whatever is reported.
+constexpr double most_off = 14;
 /// A common sum beyond this part of its limit: what is seen isn't usual.
 constexpr double suspicious_part = 0.25;
 
@@ -163,7 +165,7 @@ void StragglerDetector::compare(Quantity quantity) {
   const Peers peers = peers_in(quantity);
   for (auto& [worker, rank] : ranks_) {
     if (!rank.fresh || !std::isfinite(rank.values[quantity])) continue;
-    observe(rank, quantity, off_from(peers, rank, quantity));
+    observe(rank, quantity, std::clamp(off_from(peers, rank, quantity), -most_off, most_off));
     if (quantity == compute) follow_cores(rank);
   }
   if (quantity != slowest_wire) compare_common(quantity);
@@ -184,7 +186,7 @@ void StragglerDetector::compare_common(Quantity quantity) {
   for (auto& [worker, rank] : ranks_) rank.counted[quantity] = false;
   std::sort(over.begin(), over.end());
   // The lower one of a middle two: of two ranks, both must be slower.
-  const double value = over[(over.size() - 1) / 2];
+  const double value = std::clamp(over[(over.size() - 1) / 2], -most_off, most_off);
   Common& common = common_[quantity];
   if (common.count++ == 0) common.jump = first_sigma / sigma_over_jump;
   const double sigma = std::max(least_sigma(quantity), sigma_over_jump * common.jump);
