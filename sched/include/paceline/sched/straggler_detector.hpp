@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "paceline/base/clock.hpp"
@@ -63,6 +64,9 @@ struct StragglerEvent {
   StragglerCause cause = StragglerCause::slow_compute;
   std::optional<StragglerSuspect> suspect;  ///< none: all ranks alike, and nobody is to blame
   std::optional<SlowPair> pair;
+  /// Of slow wires: pairs of nodes that have the blamed one in common. Of 1, the other end may as well be to
+  /// blame.
+  std::int64_t slow_pairs = 0;
   Instant since{};  ///< of what began; as far as that can be told
   Instant at{};     ///< now: it is believed to be so, or to have ended
   /// How many times as long as for the median of the other ranks (of all ranks: as before) the part takes:
@@ -267,8 +271,9 @@ class StragglerDetector {
   void judge_wires(std::vector<StragglerEvent>& events);
   void blame_wire(Rank& rank, std::vector<StragglerEvent>& events);
   [[nodiscard]] bool wire_suspicious(const Rank& rank) const;
-  [[nodiscard]] std::string node_to_blame(const Rank& rank) const;
-  [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node) const;
+  /// And how many slow pairs of nodes it is in.
+  [[nodiscard]] std::pair<std::string, std::int64_t> node_to_blame(const Rank& rank) const;
+  [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node, std::int64_t pairs) const;
 
   [[nodiscard]] Instant instant_of(double at_s) const;
   [[nodiscard]] StragglerEvent ended(const Active& active, StragglerEnding how) const;
