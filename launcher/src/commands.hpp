@@ -24,6 +24,7 @@ int complain(const Error& error);
 [[nodiscard]] int drain(const DrainOptions& options);
 [[nodiscard]] int stop(const StopOptions& options);
 [[nodiscard]] int join_job(const JoinOptions& options);
+[[nodiscard]] int explain(const ExplainOptions& options);
 [[nodiscard]] int show_logs(const LogsOptions& options);
 [[nodiscard]] int plan_ranks(const PlanOptions& options);
 [[nodiscard]] int submit(const SubmitOptions& options);

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
                                [](const DrainOptions& options) { return drain(options); },
                                [](const StopOptions& options) { return stop(options); },
                                [](const JoinOptions& options) { return join_job(options); },
+                               [](const ExplainOptions& options) { return explain(options); },
                                [](const LogsOptions& options) { return show_logs(options); },
                                [](const PlanOptions& options) { return plan_ranks(options); },
                                [](const SubmitOptions& options) { return submit(options); },

@@ -72,6 +72,13 @@ struct LogsOptions {
   bool follow = false;
 };
 
+struct ExplainOptions {
+  std::string run_dir;
+  std::int64_t last = 0;  ///< only the newest so many; 0: all
+  bool json = false;
+  bool replay = false;  ///< decide again, and compare
+};
+
 struct PlanOptions {
   std::string job_file;
   std::vector<JobOverride> overrides;
@@ -154,9 +161,9 @@ struct ShowText {
 
 using Command =
     std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, PlanOptions,
-                 SubmitOptions, DoctorOptions, CoordinatorCommand, AgentCommand, DataImportOptions,
-                 DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, ExplainOptions,
+                 PlanOptions, SubmitOptions, DoctorOptions, CoordinatorCommand, AgentCommand,
+                 DataImportOptions, DataInfoOptions, DataVerifyOptions, DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);
