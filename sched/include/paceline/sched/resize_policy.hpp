@@ -99,10 +99,10 @@ struct ResizeFacts {
   double elapsed_s = 0;         ///< since the run began
   bool changing = false;        ///< ranks are being changed, or one is being replaced
   std::optional<std::int64_t> silent_rank{};  ///< that reports nothing
-  std::vector<SizeForecast> forecasts;        ///< by ascending ranks; one of 1 rank is welcome as a base
+  std::vector<SizeForecast> forecasts{};      ///< by ascending ranks; one of 1 rank is welcome as a base
   /// In the order in which ranks are placed: N ranks use the first N places. Of the last kind are also the
   /// places that would be asked for. Needed for cost and energy.
-  std::vector<NodeKind> kinds;
+  std::vector<NodeKind> kinds{};
   friend bool operator==(const ResizeFacts&, const ResizeFacts&) = default;
 };
 
