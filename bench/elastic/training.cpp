@@ -42,10 +42,11 @@ std::string job_text(const ElasticOptions& options, const std::string& dataset,
                     {"task", "image-classification"},
                     {"model", options.model},
                     {"optimizer", {{"kind", "sgd"}, {"learning_rate", 0.001}, {"momentum", 0.9}}},
-                    {"batch", {{"global", options.batch}}},
+                    {"batch", {{"global", options.batch}, {"grain", settings.grain}}},
                     {"epochs", 1000000},
                     {"ranks", {{"min", 1}, {"max", options.ranks}}},
                     {"checkpoint", {{"every_steps", settings.checkpoint_steps}}},
+                    {"rebalance", settings.rebalance},
                     {"seed", 1}};
   return job.dump(2) + "\n";  // JSON is YAML
 }

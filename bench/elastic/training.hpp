@@ -29,6 +29,8 @@ class BackgroundTraining {
   struct Settings {
     std::int64_t checkpoint_steps = -1;  ///< none
     std::int64_t quiet_steps = 0;        ///< runs of so many are alternately told of and not; 0: all are
+    bool rebalance = false;
+    std::int64_t grain = 0;  ///< 0: the job's default
   };
 
   /// Returns once it trains with all of its ranks.

@@ -42,6 +42,10 @@ double CostEstimate::error() const noexcept {
   return sigma() * std::sqrt(variance_);
 }
 
+double CostEstimate::error_of(std::int64_t values) const noexcept {
+  return sigma() / std::sqrt(static_cast<double>(values));
+}
+
 bool CostEstimate::gather(Side& side, double beyond, double limit) const {
   side.sum = std::max(0.0, side.sum + beyond - rules_.slack);
   side.run = side.sum == 0 ? 0 : side.run + 1;

@@ -14,15 +14,13 @@ namespace {
 constexpr double most_ms = 31.0 * 24 * 3600 * 1000, least_ms = 1e-6;
 /// Only a share that changes by so much says something of the fixed part.
 constexpr double telling_change = 0.15;
-/// What a move says of the fixed part, where it is all of a rank's time (1) or none (0); beyond, the rank
-/// itself has changed.
+/// Of a rank's time, what a move says the fixed part is of it. What noise makes of none is below 0, and
+/// counts so that it is none on average; beyond these the rank itself has changed.
 constexpr double least_fixed_fraction = -0.5, most_fixed_fraction = 1.5;
+/// In shares: what is believed, and what is expected before a move has told anything.
+constexpr double most_fixed_shares = 2, usual_fixed_shares = 0.25;
 /// Of what earlier moves said, after one more.
 constexpr double fixed_decay = 0.9;
-/// As if something had said that there is none.
-constexpr double fixed_prior = 0.02;
-/// In shares: beyond, nothing could be balanced.
-constexpr double most_fixed_shares = 2;
 /// The cosine of two moves, below which the second takes the first back.
 constexpr double reversal_cosine = -0.5;
 
@@ -101,6 +99,7 @@ void Rebalancer::note_move(std::int64_t step, const std::vector<RankShare>& plan
   for (const RankShare& share : plan) {
     Rank& rank = ranks_.at(share.worker);
     rank.before_ms = rank.cost.level() * (static_cast<double>(rank.grains) + fixed_grains_);
+    rank.before_error = rank.cost.error();
     rank.before_grains = rank.grains;
     rank.after_ms = 0;
     const auto gained = static_cast<double>(share.grains - rank.grains);
@@ -154,11 +153,13 @@ void Rebalancer::observe(std::int64_t step, const std::vector<RankShare>& plan,
   if (learning_ && ++steps_since_move_ == rules_.fixed_steps) learn_fixed_part();
 }
 
-/// With a share s before and s' after a move, times t and t', and the fixed part f in grains: t'/t = (s'+f) /
-/// (s+f), or (t'/t - 1) f = s' - s t'/t, which is linear in f.
+/// With a share s before and s' after a move, times t and t', and the fixed part f in grains: t'/t = (s' + f)
+/// / (s + f). Of t the part p = f / (s + f) is fixed, and t'/t - s'/s = p (1 - s'/s). What ranks say of f is
+/// weighed by the inverse of its variance, as is what was expected of it.
 void Rebalancer::learn_fixed_part() {
   learning_ = false;
-  double numerator = 0, denominator = 0, shares = 0;
+  const double was = fixed_grains_;
+  double sum = 0, weight = 0, shares = 0;
   for (const auto& [worker, rank] : ranks_) {
     const auto before = static_cast<double>(rank.before_grains), after = static_cast<double>(rank.grains);
     shares += after;
@@ -166,15 +167,18 @@ void Rebalancer::learn_fixed_part() {
     const double ratio = rank.after_ms / static_cast<double>(rules_.fixed_steps) / rank.before_ms;
     const double fraction = (ratio - after / before) / (1 - after / before);
     if (fraction < least_fixed_fraction || fraction > most_fixed_fraction) continue;
-    numerator += (ratio - 1) * (after - before * ratio);
-    denominator += (ratio - 1) * (ratio - 1);
+    const double believed = std::min(fraction, most_fixed_shares / (1 + most_fixed_shares));
+    const double error = std::hypot(rank.before_error, rank.cost.error_of(rules_.fixed_steps)) *
+                         (after + was) * (before + was) / std::abs(after - before);
+    sum += before * believed / (1 - believed) / (error * error);
+    weight += 1 / (error * error);
   }
-  if (denominator == 0) return;
-  fixed_numerator_ = fixed_decay * fixed_numerator_ + numerator;
-  fixed_denominator_ = fixed_decay * fixed_denominator_ + denominator;
-  const double was = fixed_grains_;
-  fixed_grains_ = std::clamp(fixed_numerator_ / (fixed_denominator_ + fixed_prior), 0.0,
-                             most_fixed_shares * shares / static_cast<double>(ranks_.size()));
+  if (weight == 0) return;
+  fixed_sum_ = fixed_decay * fixed_sum_ + sum;
+  fixed_weight_ = fixed_decay * fixed_weight_ + weight;
+  const double share = shares / static_cast<double>(ranks_.size());
+  const double expected = 1 / std::pow(usual_fixed_shares * share, 2);
+  fixed_grains_ = std::clamp(fixed_sum_ / (fixed_weight_ + expected), 0.0, most_fixed_shares * share);
   for (auto& [worker, rank] : ranks_) {
     const auto grains = static_cast<double>(rank.grains);
     rank.cost.rescale((grains + was) / (grains + fixed_grains_));

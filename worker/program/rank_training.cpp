@@ -267,7 +267,10 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   spec_.global_samples = range.positions.count;
   spec_.learning_rate = learning_rate(job_, plan_->steps, step);
   spec_.plan_hash = plan_->hash(step);
-  spec_.words = rebalancing_.words(step);
+  spec_.words = [this, step, waited_before](const StepParts& parts) {
+    const Duration waited = loader_->figures().blocked - waited_before;
+    return rebalancing_.words(step, {parts.forward + parts.backward, waited, parts.reduce}, *plan_);
+  };
   spec_.stop = wishes.stop;
   spec_.passes = plan_->passes_in(range.positions.count);
   spec_.next_generation = wishes.next_generation;
@@ -286,14 +289,13 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   PACELINE_TRY(record(spec_, outcome));
   link_.activity().committed(plan_->shares_at(step)[static_cast<std::size_t>(form_.rank)],
                              waited + parts.forward + parts.backward);
-  PACELINE_TRY(balance(step, outcome, {parts.forward + parts.backward, waited, parts.reduce}));
+  PACELINE_TRY(balance(step, outcome));
   return outcome;
 }
 
-/// What the ranks said with the commit of `step`, and what this one is to say with the next.
-Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times) {
+/// What the ranks said with the commit of `step`.
+Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome) {
   PACELINE_ASSIGN(std::optional<SharesChange> change, rebalancing_.hear(step, outcome.words, *plan_));
-  if (plan_->is_whole(step)) rebalancing_.measured(step, times);
   if (!change) return {};
   // What is made for the steps before stays.
   std::int64_t kept = 0;

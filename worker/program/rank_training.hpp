@@ -81,7 +81,7 @@ class RankTraining {
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
   void measure(const StepSpec& spec, const StepParts& parts);
-  [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome, const StepTimes& times);
+  [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
   [[nodiscard]] bool makes_checkpoints() const {
     return form_.term != 0 && job_.checkpoint.every_steps != no_checkpoints;

@@ -16,6 +16,8 @@ constexpr std::int64_t times_of_rank = 3;
 constexpr std::int64_t ranks_at_every_step = 64;
 // Steps between the commit that tells of new shares and the first step that is cut by them.
 constexpr std::int64_t steps_ahead = 1;
+// Of a generation, to which nobody listens.
+constexpr std::int64_t warm_up_steps = 5;
 // What a loader has made in vain is made again beside a step.
 constexpr double move_cost_ms = 5;
 
@@ -34,7 +36,7 @@ std::vector<RankShare> plan_of(const Shares& shares) {
 void Rebalancing::begin(std::int64_t rank, std::int64_t ranks) {
   rank_ = rank;
   ranks_ = ranks;
-  measured_step_ = -1;
+  steps_heard_ = 0;
   rebalancer_ = Rebalancer();
   proposal_.reset();
 }
@@ -43,22 +45,18 @@ bool Rebalancing::speaks_at(std::int64_t step) const {
   return ranks_ > 1 && step % std::max<std::int64_t>(1, ranks_ / ranks_at_every_step) == 0;
 }
 
-std::vector<std::int64_t> Rebalancing::words(std::int64_t step) {
+std::vector<std::int64_t> Rebalancing::words(std::int64_t step, const StepTimes& times,
+                                             const JobPlan& plan) const {
   if (!speaks_at(step)) return {};
   std::vector<std::int64_t> words(static_cast<std::size_t>(ranks_ * (times_of_rank + 1)), nothing_said);
-  if (measured_step_ == step - 1) {
+  if (plan.is_whole(step)) {
     const auto own = words.begin() + rank_ * times_of_rank;
-    own[0] = measured_.computed.count();
-    own[1] = measured_.waited_for_data.count();
-    own[2] = measured_.waited_for_sums.count();
+    own[0] = times.computed.count();
+    own[1] = times.waited_for_data.count();
+    own[2] = times.waited_for_sums.count();
   }
   if (proposal_) std::ranges::copy(proposal_->shares, words.begin() + ranks_ * times_of_rank);
   return words;
-}
-
-void Rebalancing::measured(std::int64_t step, const StepTimes& times) {
-  measured_step_ = step;
-  measured_ = times;
 }
 
 Result<std::optional<SharesChange>> Rebalancing::hear(std::int64_t step,
@@ -84,11 +82,11 @@ Result<std::optional<SharesChange>> Rebalancing::hear(std::int64_t step,
   return {std::move(change)};
 }
 
-/// Of the step before `step`, which is what was said with its commit.
+/// From what was said with the commit of `step`.
 void Rebalancing::decide(std::int64_t step, const std::vector<std::int64_t>& words, const JobPlan& plan) {
   if (proposal_) return;
   std::vector<StepReport> reports;
-  const std::vector<RankShare> of_step = plan_of(plan.shares_at(step - 1));
+  const std::vector<RankShare> of_step = plan_of(plan.shares_at(step));
   for (std::int64_t rank = 0; rank < ranks_; ++rank) {
     const auto said = words.begin() + rank * times_of_rank;
     if (said[0] == nothing_said) continue;
@@ -99,8 +97,8 @@ void Rebalancing::decide(std::int64_t step, const std::vector<std::int64_t>& wor
     report.data_wait_ms = ms(said[1]);
     report.exposed_reduce_ms = ms(said[2]);
   }
-  if (reports.empty()) return;  // a short step, or nobody has trained yet
-  rebalancer_.observe(step - 1, of_step, reports);
+  if (reports.empty() || steps_heard_++ < warm_up_steps) return;  // none: a short step
+  rebalancer_.observe(step, of_step, reports);
   const std::int64_t first_step = step + 2 + steps_ahead;
   const RebalanceDecision decision = rebalancer_.decide(
       plan_of(plan.shares_at(first_step)), {first_step, plan.steps.steps() - first_step, move_cost_ms});

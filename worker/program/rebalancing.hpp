@@ -11,7 +11,7 @@
 
 namespace paceline {
 
-/// What a rank spent on its part of a step that was committed.
+/// What a rank spent on its part of a step, up to its vote for the commit.
 struct StepTimes {
   Duration computed{};  ///< forward and backward
   Duration waited_for_data{};
@@ -29,27 +29,26 @@ struct SharesChange {
 /// Who gets how many grains, as the ranks of a generation agree on it with their commits, without asking
 /// anybody:
 ///
-///   step s        every rank measures what it spent
-///   commit s + 1  all say it
-///                 rank 0 decides (Rebalancer), from what it has now heard of step s
-///   commit s + 2  rank 0 says the new shares: whoever sees that commit has them
-///   step s + 4    is the first that is cut by them; what loaders have made for s + 3 is used
+///   commit s      all say what they spent on step s up to then
+///                 rank 0 decides (Rebalancer), from what it has now heard
+///   commit s + 1  rank 0 says the new shares: whoever sees that commit has them
+///   step s + 3    is the first that is cut by them; what loaders have made for s + 2 is used
 ///
 /// A step that is not committed was not heard by anybody. With each generation everything begins anew, with
-/// equal shares. One thread.
+/// equal shares, and its first steps are not looked at: memory is asked for and caches fill, on one rank
+/// longer than on another. One thread.
 class Rebalancing {
  public:
   /// A generation begins, in which this is `rank` of `ranks`. With one there is nothing to do.
   void begin(std::int64_t rank, std::int64_t ranks);
-  /// What this rank says with the commit of `step`: StepSpec::words.
-  [[nodiscard]] std::vector<std::int64_t> words(std::int64_t step);
+  /// What this rank says with the commit of `step`, which `plan` cuts: StepSpec::words.
+  [[nodiscard]] std::vector<std::int64_t> words(std::int64_t step, const StepTimes& times,
+                                                const JobPlan& plan) const;
   /// What all said with it, now that it is committed. `plan`: which the step was cut by. Gives a change if
   /// there is one. corrupt: shares that do not add up.
   [[nodiscard]] Result<std::optional<SharesChange>> hear(std::int64_t step,
                                                          const std::vector<std::int64_t>& words,
                                                          const JobPlan& plan);
-  /// What this rank spent on `step`, in which all had their whole shares. After hear().
-  void measured(std::int64_t step, const StepTimes& times);
 
  private:
   /// From which step's commit on so many numbers would cost something: large jobs speak more seldom.
@@ -58,8 +57,7 @@ class Rebalancing {
 
   std::int64_t rank_ = 0;
   std::int64_t ranks_ = 1;
-  std::int64_t measured_step_ = -1;
-  StepTimes measured_;
+  std::int64_t steps_heard_ = 0;          // in which all ranks spoke, in this generation
   Rebalancer rebalancer_;                 // rank 0's
   std::optional<SharesChange> proposal_;  // rank 0's, until all have heard it
 };

@@ -326,9 +326,10 @@ Result<Agreement> Trainer::Impl::commit(const StepSpec& spec) {
   Vote& vote = agreement.vote;
   vote = {
       1, plan, -plan, spec.stop ? -1 : 0, spec.next_generation, -spec.next_generation, spec.can_save ? 1 : 0};
-  std::vector<std::int64_t> ballot(vote_numbers + spec.words.size());
+  const std::vector<std::int64_t> words = spec.words ? spec.words(parts_) : std::vector<std::int64_t>();
+  std::vector<std::int64_t> ballot(vote_numbers + words.size());
   std::memcpy(ballot.data(), &vote, sizeof vote);
-  std::ranges::copy(spec.words, ballot.begin() + vote_numbers);
+  std::ranges::copy(words, ballot.begin() + vote_numbers);
   PACELINE_TRY(communicator_->all_reduce(ballot.data(), ballot.size(), DataType::i64, ReduceOp::min));
   std::memcpy(static_cast<void*>(&vote), ballot.data(), sizeof vote);
   if (vote.plan_least != -vote.plan_greatest_negated)

@@ -70,6 +70,8 @@ class CostEstimate {
   [[nodiscard]] double cautious() const noexcept { return level_ * (1 + deviation_); }
   /// The standard error of the level, relative to it.
   [[nodiscard]] double error() const noexcept;
+  /// The same of a plain mean of so many values.
+  [[nodiscard]] double error_of(std::int64_t values) const noexcept;
   /// Changes that were noticed so far.
   [[nodiscard]] std::int64_t changes() const noexcept { return changes_; }
 

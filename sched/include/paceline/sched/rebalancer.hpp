@@ -100,10 +100,10 @@ struct RebalanceDecision {
 ///
 /// A rank's time is wait + cost * (grains + fixed): `wait` for its data, which its share does not change;
 /// `cost` per grain, followed by a CostEstimate; `fixed`, in grains, what a pass takes however small it is.
-/// `fixed` is one number for all ranks, since what slows a rank down mostly slows both; it is learnt by
-/// least squares from what moves did to times. The step is as long as its slowest rank, and the reduction
-/// that this rank still has to wait for. Never is the raw step time used: at balance all ranks' are equal,
-/// and a law that follows it leaves the balance as soon as it is there.
+/// `fixed` is one number for all ranks, since what slows a rank down mostly slows both; it is learnt from
+/// what moves did to times, each weighed by how exactly these are known. The step is as long as its slowest
+/// rank, and the reduction that this rank still has to wait for. Never is the raw step time used: at balance
+/// all ranks' are equal, and a law that follows it leaves the balance as soon as it is there.
 ///
 /// The state is a function of what was observed, so that whoever observes the same, a successor of the
 /// coordinator, decides alike. Not thread-safe; no time, no randomness, memory is about a
@@ -141,7 +141,7 @@ class Rebalancer {
     RecentMedian data_wait_ms, exposed_reduce_ms;
     RecentMedian stage_ratio;  ///< the slowest stage over the mean; 0: there is one stage
     // For the fixed part: the time at the share before the last move, and what came after.
-    double before_ms = 0;
+    double before_ms = 0, before_error = 0;  ///< the latter relative to the former
     std::int64_t before_grains = 0;
     double after_ms = 0;  ///< summed up
   };
@@ -167,8 +167,8 @@ class Rebalancer {
   double fixed_grains_ = 0;
   std::int64_t steps_since_move_ = 0;  ///< whole steps that all reported; 0 also: nothing to learn from
   bool learning_ = false;              ///< the last move's effect is being measured
-  // Least squares for the fixed part: what of it each move says, and how much.
-  double fixed_numerator_ = 0, fixed_denominator_ = 0;
+  // For the fixed part: what each move says of it, summed up, and the sum of their weights.
+  double fixed_sum_ = 0, fixed_weight_ = 0;
   std::int64_t last_move_step_ = -1;
   std::map<WorkerId, std::int64_t> last_move_;  ///< grains gained by each worker
   std::int64_t reversals_ = 0, last_reversal_step_ = 0;

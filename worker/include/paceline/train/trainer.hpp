@@ -55,6 +55,16 @@ struct Pass {
   Batch batch;
 };
 
+/// What a rank spent on a step, part by part: together, but for microseconds, what step() took. Passes that
+/// had to run once more count twice.
+struct StepParts {
+  Duration forward{};    ///< of all passes, the loss among them
+  Duration backward{};   ///< of all passes
+  Duration reduce{};     ///< waiting for the sums after the last backward
+  Duration commit{};     ///< waiting for the other ranks' votes
+  Duration optimizer{};  ///< the update, and what is read out and counted around it
+};
+
 /// What all ranks of a step must agree on.
 struct StepSpec {
   std::int64_t step = 0;
@@ -67,20 +77,17 @@ struct StepSpec {
   std::int64_t next_generation = 0;
   std::int64_t passes = 0;  ///< over all ranks; needed, and checked, when reproducible
   bool can_save = false;    ///< this rank could save the state after this step
-  /// Numbers for all ranks that travel with the commit; as many on every rank. Of each the least that any
-  /// rank has is what all get, so that who has nothing to say at a place puts `nothing_said` there.
-  std::vector<std::int64_t> words{};
+  /// Asked right before the commit, with what this rank has spent up to then: numbers for all ranks that
+  /// travel with it; as many on every rank. Of each the least that any rank has is what all get, so that who
+  /// has nothing to say at a place puts `nothing_said` there. Empty: no numbers.
+  std::function<std::vector<std::int64_t>(const StepParts&)> words{};
   static constexpr std::int64_t nothing_said = std::numeric_limits<std::int64_t>::max();
 };
 
-/// What a rank spent on a step, part by part: together, but for microseconds, what step() took. Passes that
-/// had to run once more count twice.
-struct StepParts {
-  Duration forward{};    ///< of all passes, the loss among them
-  Duration backward{};   ///< of all passes
-  Duration reduce{};     ///< waiting for the sums after the last backward
-  Duration commit{};     ///< waiting for the other ranks' votes
-  Duration optimizer{};  ///< the update, and what is read out and counted around it
+///< of all passes
+Duration reduce{};     ///< waiting for the sums after the last backward
+Duration commit{};     ///< waiting for the other ranks' votes
+Duration optimizer{};  ///< the update, and what is read out and counted around it
 };
 
 /// The same on every rank, times apart.
