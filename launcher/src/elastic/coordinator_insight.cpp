@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "elastic/coordinator_process.hpp"
-#include "format.hpp"
 #include "paceline/base/log.hpp"
 #include "paceline/base/text.hpp"
 
@@ -64,10 +63,8 @@ void CoordinatorProcess::note_straggler(const StragglerEvent& event) {
   line.ended = ended;
   line.reason = event.sentence;
   if (record_) write_down(record_->add(line));
-  const std::string text =
-      ended ? event.sentence : concat(event.sentence, ", for ", fixed(ago_s, 1), " s now");
-  log(LogLevel::info, text);
-  notice(false, text);
+  log(LogLevel::info, event.sentence);
+  notice(false, event.sentence);
 }
 
 }  // namespace paceline
