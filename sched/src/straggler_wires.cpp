@@ -44,7 +44,8 @@ std::pair<std::string, std::int64_t> StragglerDetector::node_to_blame(const Rank
   return {sender, pairs_of(sender)};
 }
 
-StragglerDetector::Active StragglerDetector::described_wire(const Rank& rank, const std::string& node) const {
+StragglerDetector::Active StragglerDetector::described_wire(const Rank& rank, const std::string& node,
+                                                            std::int64_t pairs) const {
   const Quantity quantity = complete(rank, wires) && credible(rank, wires) ? wires : slowest_wire;
   StragglerEvent event;
   event.part = StepPart::wire;

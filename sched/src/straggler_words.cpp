@@ -116,8 +116,6 @@ std::string sentence_of(const StragglerEvent& event, std::size_t ranks) {
 
 std::string sentence_of_end(const StragglerEvent& began, StragglerEnding how, double lasted_s) {
   const std::string who = began.suspect ? shown_rank(*began.suspect) : "all ranks";
-  if (began.suspect && began.part == StepPart::wire)
-    who = concat("the network of ", shown(began.suspect->node));
   const std::string what = concat(" (", name_of(began.cause), ")");
   switch (how) {
     case StragglerEnding::over: return concat(who, what, ": no longer slow, after ", seconds(lasted_s));
