@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "resize_simulation.hpp"
+#include "support/resize_simulation.hpp"
 
 namespace paceline {
 namespace {

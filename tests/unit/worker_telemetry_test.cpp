@@ -68,8 +68,7 @@ StepRecord step_record(std::int64_t step) {
 
 /// The block of docs/telemetry.md that begins so.
 std::string documented(const std::string& beginning) {
-  const auto here = std::filesystem::path(__FILE__).parent_path();
-  const Result<std::string> text = read_file(here / "../../docs/telemetry.md");
+  const Result<std::string> text = read_file(PACELINE_DOCS "/telemetry.md");
   const std::size_t at = text.ok() ? text->find("```json\n" + beginning) : std::string::npos;
   EXPECT_NE(at, std::string::npos);
   if (at == std::string::npos) return {};
