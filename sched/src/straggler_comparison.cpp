@@ -99,12 +99,14 @@ const StragglerDetector::Rank* StragglerDetector::rank_numbered(std::int64_t num
 
 void StragglerDetector::follow_cores(Rank& rank) {
   const DeviationSeries& series = rank.series[compute];
-  if (series.sudden.run() == 0 && series.lasting.run() == 0) {
+  const DeviationSum& common = common_[compute].sum;
+  if (series.sudden.run() + series.lasting.run() + common.run() == 0) {
     rank.cores_lately = {};
   } else {
     rank.cores_lately.add(rank.steps);
   }
-  if (series.sudden.sum() == 0 && !rank.active[compute]) rank.usual_cores.add(rank.steps);
+  if (series.sudden.sum() == 0 && common.sum() == 0 && !rank.active[compute])
+    rank.usual_cores.add(rank.steps);
 }
 
 void StragglerDetector::observe(Rank& rank, Quantity quantity, double off) {
