@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "seeing/top_view.hpp"
+#include "seeing/screen.hpp"
 
 namespace paceline {
 

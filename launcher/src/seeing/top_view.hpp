@@ -10,47 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "seeing/keys.hpp"
 #include "seeing/run_events.hpp"
+#include "seeing/screen.hpp"
 #include "seeing/top_status.hpp"
 
 namespace paceline {
-
-enum class Style : std::uint8_t {
-  plain,
-  bold,
-  faint,
-  alarm,
-  title,
-  data,
-  forward,
-  backward,
-  reduce,
-  commit,
-  optimizer
-};
-
-/// A line of the screen: text, and how parts of it look. Without its styles it says the same.
-struct ScreenLine {
-  struct Span {
-    std::size_t begin = 0;  ///< byte
-    std::size_t length = 0;
-    Style style = Style::plain;
-  };
-  std::string text;
-  std::vector<Span> spans{};
-};
-using Screen = std::vector<ScreenLine>;
-
-enum class Key : std::uint8_t { quit, up, down, page_up, page_down, home, end, left, right, reverse };
-
-/// Keys from a terminal's bytes, which may come in pieces.
-class KeyReader {
- public:
-  [[nodiscard]] std::vector<Key> take(std::string_view bytes);
-
- private:
-  std::string begun_;  // of a sequence
-};
 
 /// What is known at one look.
 struct TopLook {
@@ -93,10 +58,5 @@ class TopView {
   std::size_t first_row_ = 0;
   std::size_t page_ = 1;
 };
-
-/// Columns that a text takes, where each character takes one.
-[[nodiscard]] std::size_t columns_of(std::string_view text);
-/// At most so many columns of it.
-[[nodiscard]] std::string_view cut_to(std::string_view text, std::size_t columns);
 
 }  // namespace paceline
