@@ -84,12 +84,6 @@ struct StepSpec {
   static constexpr std::int64_t nothing_said = std::numeric_limits<std::int64_t>::max();
 };
 
-///< of all passes
-Duration reduce{};     ///< waiting for the sums after the last backward
-Duration commit{};     ///< waiting for the other ranks' votes
-Duration optimizer{};  ///< the update, and what is read out and counted around it
-};
-
 /// The same on every rank, times apart.
 struct StepOutcome {
   double loss = 0;                   ///< mean over the global batch
