@@ -90,9 +90,10 @@ LineChart efficiency_chart(const std::vector<ScalingRow>& rows) {
   return chart;
 }
 
-/// To half of a power of ten: 2,344 to 2,500.
+/// To a number that a scale may end with: 2,344 to 2,500, 8,048 to 9,000.
 double rounded_up(double value) {
-  const double unit = std::pow(10, std::floor(std::log10(value))) / 2;
+  const double power = std::pow(10, std::floor(std::log10(value)));
+  const double unit = value < 5 * power ? power / 2 : power;
   return std::ceil(value / unit) * unit;
 }
 

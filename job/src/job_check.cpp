@@ -205,8 +205,32 @@ class JobBuilder {
       return mistake(blame({"optimizer.nesterov", "optimizer.momentum"}),
                      "optimizer.nesterov needs a momentum: set optimizer.momentum, to 0.9 for example");
     PACELINE_TRY(check_import());
+    PACELINE_TRY(check_resize());
     PACELINE_TRY(settle_reproducible());
     return check_length();
+  }
+
+  Status check_resize() {
+    const ResizeSpec& resize = job_.resize;
+    const bool by_worth = resize.objective == "cost" || resize.objective == "energy";
+    const auto lacks = [&](std::string_view key, std::string_view what) {
+      return mistake(blame({"resize.objective", "resize"}),
+                     concat("resize.objective is ", resize.objective, ", and ", key, " is missing: ", what));
+    };
+    if (resize.objective == "deadline" && resize.deadline_s == 0)
+      return lacks("resize.deadline_s", "give the seconds in which the job is to end");
+    if (resize.objective == "cost" && resize.prices.empty())
+      return lacks("resize.prices", "give what a rank costs in an hour, for example {cpu: 0.05}");
+    if (!by_worth && origin_ == TreeOrigin::people && given_.contains("resize.most_slowdown"))
+      return mistake(blame({"resize.most_slowdown"}),
+                     concat("resize.most_slowdown belongs to cost and energy, and resize.objective is ",
+                            resize.objective, ": remove it or set resize.objective to one of them"));
+    if (resize.objective != "none" && job_.ranks.min == job_.ranks.max)
+      return mistake(
+          blame({"resize.objective", "resize"}),
+          concat("resize.objective is ", resize.objective, ", and ranks.min and ranks.max are both ",
+                 job_.ranks.min, ": give the job a choice, or remove resize"));
+    return {};
   }
 
   /// What decides the bits becomes part of the job.

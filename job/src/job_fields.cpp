@@ -20,12 +20,15 @@ constexpr std::int64_t most_steps = std::int64_t{1} << 30;
 constexpr std::int64_t most_ranks = 4096;
 constexpr std::int64_t most_kept = 1'000'000;
 constexpr std::int64_t most_port = 65535;
+constexpr double most_seconds = 3e9;  // a century
 constexpr std::int64_t most_mib = std::int64_t{1} << 24;
 
 constexpr OnlyWith sgd = {"optimizer.kind", "sgd"};
 constexpr OnlyWith adamw = {"optimizer.kind", "adamw"};
 constexpr OnlyWith cosine = {"schedule.kind", "cosine"};
 constexpr OnlyWith step = {"schedule.kind", "step"};
+constexpr OnlyWith efficiency = {"resize.objective", "efficiency"};
+constexpr OnlyWith deadline = {"resize.objective", "deadline"};
 
 constexpr NumberLimits positive = {.least_is_open = true};
 constexpr NumberLimits below_one = {.greatest = 1, .greatest_is_open = true};
@@ -166,6 +169,28 @@ std::vector<Field> run_fields() {
   };
 }
 
+std::vector<Field> resize_fields() {
+  return {
+      {"resize.objective", [](Job& j) -> Slot { return &j.resize.objective; }, Choices{resize_objectives},
+       "what the job chooses its number of ranks for, while it trains (docs/resizing.md)"},
+      {"resize.least_efficiency", [](Job& j) -> Slot { return &j.resize.least_efficiency; },
+       NumberLimits{.greatest = 1, .least_is_open = true},
+       "floor of the scaling efficiency, as many ranks as keep it", "", efficiency},
+      {"resize.deadline_s", [](Job& j) -> Slot { return &j.resize.deadline_s; },
+       NumberLimits{.greatest = most_seconds},
+       "seconds from the run's beginning in which the job is to end, with as few ranks as do", "", deadline},
+      {"resize.most_slowdown", [](Job& j) -> Slot { return &j.resize.most_slowdown; },
+       NumberLimits{.least = 1, .greatest = 1000},
+       "times that a step may take over the fastest number of ranks; with cost and energy"},
+      {"resize.dwell_s", [](Job& j) -> Slot { return &j.resize.dwell_s; }, NumberLimits{.greatest = 86400},
+       "least seconds between two changes"},
+      {"resize.prices", [](Job& j) -> Slot { return &j.resize.prices; }, AnyValue{},
+       "price of a rank for an hour, by kind of node: cpu, or the GPU's name as `paceline doctor` shows it"},
+      {"resize.power_w", [](Job& j) -> Slot { return &j.resize.power_w; }, AnyValue{},
+       "watts of a rank, by kind of node, where they cannot be measured"},
+  };
+}
+
 /// In the order in which the reference page has them.
 std::vector<Field> make_fields() {
   std::vector<Field> fields = {
@@ -173,7 +198,7 @@ std::vector<Field> make_fields() {
        "what the job is called; its runs go to `runs/<name>/`", "fashion-mnist"},
   };
   for (auto section : {data_fields, augment_fields, model_fields, optimizer_fields, schedule_fields,
-                       batch_fields, run_fields})
+                       batch_fields, run_fields, resize_fields})
     std::ranges::move(section(), std::back_inserter(fields));
   return fields;
 }
@@ -205,7 +230,8 @@ std::string default_text(const Field& field) {
     return text->empty() ? "none" : concat("`", *text, "`");
   if (const auto* whole = std::get_if<std::int64_t>(&value)) return concat("`", *whole, "`");
   if (const auto* number = std::get_if<double>(&value)) return concat("`", number_text(*number), "`");
-  return std::get<bool>(value) ? "`true`" : "`false`";
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "`true`" : "`false`";
+  return "none";
 }
 
 }  // namespace
@@ -224,6 +250,7 @@ const std::vector<Section>& job_sections() {
       {"schedule", {"schedule.kind"}},
       {"batch"},
       {"ranks", {"ranks.min", "ranks.max"}},
+      {"resize", {"resize.objective"}},
       {"checkpoint"},
       {"metrics"},
   };
@@ -258,15 +285,15 @@ std::string type_phrase(const Field& field) {
   if (std::holds_alternative<std::int64_t*>(slot)) return "a whole number";
   if (std::holds_alternative<double*>(slot)) return "a number";
   if (std::holds_alternative<bool*>(slot)) return "true or false";
+  if (std::holds_alternative<std::map<std::string, double>*>(slot))
+    return "a map of names and numbers, each more than 0";
   if (std::holds_alternative<FolderName>(field.limits)) return "a name of letters, digits, '.', '_' and '-'";
   return "text";
 }
 
-std::variant<std::string, std::int64_t, double, bool> field_value(const Field& field, const Job& job) {
+FieldValue field_value(const Field& field, const Job& job) {
   Job copy = job;
-  return std::visit(
-      [](auto* place) -> std::variant<std::string, std::int64_t, double, bool> { return *place; },
-      field.slot(copy));
+  return std::visit([](auto* place) -> FieldValue { return *place; }, field.slot(copy));
 }
 
 std::string job_fields_table() {

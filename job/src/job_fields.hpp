@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,7 +14,8 @@
 namespace paceline {
 
 /// Where a field's value lives in a Job (not owned); which alternative it is, is the field's type.
-using Slot = std::variant<std::string*, std::int64_t*, double*, bool*>;
+using Slot = std::variant<std::string*, std::int64_t*, double*, bool*, std::map<std::string, double>*>;
+using FieldValue = std::variant<std::string, std::int64_t, double, bool, std::map<std::string, double>>;
 
 struct AnyValue {};
 /// Text that can be the name of a folder.
@@ -68,7 +70,6 @@ struct Section {
 [[nodiscard]] std::string type_phrase(const Field& field);
 
 /// What a field is in a job.
-[[nodiscard]] std::variant<std::string, std::int64_t, double, bool> field_value(const Field& field,
-                                                                                const Job& job);
+[[nodiscard]] FieldValue field_value(const Field& field, const Job& job);
 
 }  // namespace paceline

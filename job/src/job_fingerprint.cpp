@@ -31,7 +31,7 @@ constexpr std::array<std::string_view, 16> indifferent = {"name",
                                                           "rebalance"};
 
 bool decides(const Field& field, const Job& job) {
-  if (field.key == "checkpoint.keep") return false;
+  if (field.key == "checkpoint.keep" || field.key.starts_with("resize.")) return false;
   // Else they only decide how sums are rounded, as the number of ranks does.
   if (field.key == "threads") return job.reproducible;
   return std::ranges::find(indifferent, field.key) == indifferent.end();

@@ -120,6 +120,27 @@ Status assign_boolean(const Field& field, const Tree& value, bool& place) {
   return {};
 }
 
+Status assign_map(const Field& field, const Tree& value, std::map<std::string, double>& place) {
+  constexpr std::size_t most_names = 100, most_bytes = 100;
+  if (value.entries.size() > most_names)
+    return mistake(value.where, concat(field.key, " has ", value.entries.size(),
+                                       " names: it can have at most ", most_names));
+  std::map<std::string, double> read;
+  for (const TreeEntry& entry : value.entries) {
+    if (entry.key.empty() || entry.key.size() > most_bytes || has_control_character(entry.key))
+      return mistake(entry.where, concat("a kind of node cannot be called ", quote_for_error(entry.key)));
+    const std::optional<double> number = entry.value.kind == Tree::Kind::scalar && !entry.value.is_quoted
+                                             ? parse_number(entry.value.text)
+                                             : std::nullopt;
+    if (!number || !std::isfinite(*number) || *number <= 0)
+      return mistake(entry.value.where, concat(field.key, " of ", quote_for_error(entry.key),
+                                               " must be a finite number, more than 0"));
+    read[entry.key] = *number;
+  }
+  place = std::move(read);
+  return {};
+}
+
 }  // namespace
 
 Error mistake(std::string_view where, const std::string& what) {
@@ -134,8 +155,12 @@ bool has_control_character(std::string_view text) {
 }
 
 Status assign(const Field& field, const Tree& value, Job& job) {
-  if (value.kind != Tree::Kind::scalar) return wrong_value(field, value, type_phrase(field));
   const Slot slot = field.slot(job);
+  if (auto* const* map = std::get_if<std::map<std::string, double>*>(&slot)) {
+    if (value.kind != Tree::Kind::map) return wrong_value(field, value, type_phrase(field));
+    return assign_map(field, value, **map);
+  }
+  if (value.kind != Tree::Kind::scalar) return wrong_value(field, value, type_phrase(field));
   if (auto* const* text = std::get_if<std::string*>(&slot)) return assign_text(field, value, **text);
   if (auto* const* whole = std::get_if<std::int64_t*>(&slot)) return assign_integer(field, value, **whole);
   if (auto* const* number = std::get_if<double*>(&slot)) return assign_number(field, value, **number);

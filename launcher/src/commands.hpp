@@ -24,6 +24,7 @@ int complain(const Error& error);
 [[nodiscard]] int drain(const DrainOptions& options);
 [[nodiscard]] int stop(const StopOptions& options);
 [[nodiscard]] int join_job(const JoinOptions& options);
+[[nodiscard]] int explain(const ExplainOptions& options);
 [[nodiscard]] int show_logs(const LogsOptions& options);
 [[nodiscard]] int show_top(const TopOptions& options);
 [[nodiscard]] int show_timeline(const TimelineOptions& options);

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
                                [](const DrainOptions& options) { return drain(options); },
                                [](const StopOptions& options) { return stop(options); },
                                [](const JoinOptions& options) { return join_job(options); },
+                               [](const ExplainOptions& options) { return explain(options); },
                                [](const LogsOptions& options) { return show_logs(options); },
                                [](const TopOptions& options) { return show_top(options); },
                                [](const TimelineOptions& options) { return show_timeline(options); },

@@ -21,6 +21,7 @@ struct Parsed {
   DrainOptions drain;
   StopOptions stop;
   JoinOptions join;
+  ExplainOptions explain;
   LogsOptions logs;
   TopOptions top;
   TimelineOptions timeline;
@@ -114,6 +115,18 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   CLI::App* agent = app.add_subcommand("agent", "")->group("");
   agent->add_option("--see", parsed.agent.must_see)->allow_extra_args(false);
   agent->add_flag("--resources", parsed.agent.with_resources);
+}
+
+void add_explain(CLI::App& app, Parsed& parsed) {
+  CLI::App* explain = app.add_subcommand(
+      "explain",
+      "Show why a run had the ranks and shares that it had: resizes, repairs, slow ranks, decisions");
+  explain->add_option("RUN", parsed.explain.run_dir, "the run directory")->required();
+  explain->add_option("--last", parsed.explain.last, "only the newest so many")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  explain->add_flag("--json", parsed.explain.json, "as JSON");
+  explain->add_flag("--replay", parsed.explain.replay,
+                    "decide again from what is recorded; exit status 1 where a decision differs");
 }
 
 void add_logs(CLI::App& app, Parsed& parsed) {
@@ -266,6 +279,7 @@ Result<Command> chosen(const CLI::App& app, Parsed parsed) {
   if (app.got_subcommand("drain")) return Command(std::move(parsed.drain));
   if (app.got_subcommand("stop")) return Command(std::move(parsed.stop));
   if (app.got_subcommand("join")) return Command(std::move(parsed.join));
+  if (app.got_subcommand("explain")) return Command(std::move(parsed.explain));
   if (app.got_subcommand("logs")) return Command(std::move(parsed.logs));
   if (app.got_subcommand("top")) return Command(std::move(parsed.top));
   if (app.got_subcommand("timeline")) return Command(std::move(parsed.timeline));
@@ -310,6 +324,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   add_train(app, parsed);
   add_run_commands(app, parsed);
   add_job_commands(app, parsed);
+  add_explain(app, parsed);
   add_logs(app, parsed);
   add_seeing(app, parsed);
   add_plan(app, parsed);

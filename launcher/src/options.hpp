@@ -90,6 +90,13 @@ struct ReportOptions {
   std::string html;  ///< the file
 };
 
+struct ExplainOptions {
+  std::string run_dir;
+  std::int64_t last = 0;  ///< only the newest so many; 0: all
+  bool json = false;
+  bool replay = false;  ///< decide again, and compare
+};
+
 struct PlanOptions {
   std::string job_file;
   std::vector<JobOverride> overrides;
@@ -170,11 +177,12 @@ struct ShowText {
   std::string text;
 };
 
-using Command = std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
-                             ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, TopOptions,
-                             TimelineOptions, ReportOptions, PlanOptions, SubmitOptions, DoctorOptions,
-                             CoordinatorCommand, AgentCommand, DataImportOptions, DataInfoOptions,
-                             DataVerifyOptions, DataPreviewOptions, BenchArguments>;
+using Command =
+    std::variant<ShowText, TrainOptions, EvalOptions, ExportOptions, AuditOptions, StatusOptions,
+                 ResizeOptions, DrainOptions, StopOptions, JoinOptions, LogsOptions, ExplainOptions,
+                 TopOptions, TimelineOptions, ReportOptions, PlanOptions, SubmitOptions, DoctorOptions,
+                 CoordinatorCommand, AgentCommand, DataImportOptions, DataInfoOptions, DataVerifyOptions,
+                 DataPreviewOptions, BenchArguments>;
 
 /// The command line. Errors are bad usage: one sentence, with the way to the help.
 [[nodiscard]] Result<Command> parse_command_line(int argc, const char* const* argv);

@@ -35,15 +35,15 @@
     close();
   }
 
-  function drawWhiskers(context, points, x, y, tone) {
-    const half = 5;
+  function drawWhiskers(context, points, x, y, tone, aside) {
+    const half = 4;
     context.strokeStyle = tone;
     context.lineWidth = 1.5;
     context.setLineDash([]);
     context.beginPath();
     for (const p of points) {
       if (!known(p.low) || !known(p.high)) continue;
-      const at = x(p.x);
+      const at = x(p.x) + aside;
       for (const end of [p.low, p.high]) {
         context.moveTo(at - half, y(end));
         context.lineTo(at + half, y(end));
@@ -65,9 +65,11 @@
   }
 
   function drawSpread(chart, kind, draw) {
+    const sets = chart.data.datasets.filter((set, index) => set.spread === kind && chart.isDatasetVisible(index));
     within(chart, (context, x, y) => {
-      chart.data.datasets.forEach((set, index) => {
-        if (set.spread === kind && chart.isDatasetVisible(index)) draw(context, set.data, x, y, set.borderColor);
+      // Beside each other, or those of points that nearly agree could not be told apart.
+      sets.forEach((set, place) => {
+        draw(context, set.data, x, y, set.borderColor, 6 * (place - (sets.length - 1) / 2));
       });
     });
   }
@@ -174,8 +176,11 @@
   function legendLabels(spec) {
     const labels = { color: colour("--ink"), boxWidth: 28 };
     if (spec.kind === "bars" || spec.stacked) return labels;
-    const generate = (chart) => Chart.defaults.plugins.legend.labels.generateLabels(chart)
-      .map((label) => ({ ...label, pointStyle: spec.lines[label.datasetIndex].look === "points" ? "circle" : "line" }));
+    const generate = (chart) => Chart.defaults.plugins.legend.labels.generateLabels(chart).map((label) => {
+      const set = chart.data.datasets[label.datasetIndex];
+      const pointStyle = set.showLine ? "line" : "circle";
+      return { ...label, pointStyle, lineDash: set.borderDash, lineWidth: 2, strokeStyle: set.borderColor };
+    });
     return { ...labels, usePointStyle: true, pointStyleWidth: 28, generateLabels: generate };
   }
 

@@ -19,6 +19,9 @@ constexpr std::array<std::pair<ResizeObjective, const char*>, 6> objectives = {{
     {ResizeObjective::energy, "energy"},
 }};
 
+constexpr std::array<std::pair<ResizeVerdict, const char*>, 3> verdicts = {
+    {{ResizeVerdict::hold, "hold"}, {ResizeVerdict::grow, "grow"}, {ResizeVerdict::shrink, "shrink"}}};
+
 constexpr std::array<std::pair<ResizeCause, const char*>, 20> causes = {{
     {ResizeCause::no_objective, "no_objective"},
     {ResizeCause::bad_input, "bad_input"},
@@ -41,6 +44,21 @@ constexpr std::array<std::pair<ResizeCause, const char*>, 20> causes = {{
     {ResizeCause::deadline_past, "deadline_past"},
     {ResizeCause::deadline_unreachable, "deadline_unreachable"},
 }};
+
+template <class Names, class Value>
+const char* name_in(const Names& names, Value value) {
+  for (const auto& [known, name] : names)
+    if (known == value) return name;
+  return "";
+}
+
+template <class Value, std::size_t size>
+std::optional<Value> value_in(const std::array<std::pair<Value, const char*>, size>& names,
+                              const std::string& name) {
+  for (const auto& [value, known] : names)
+    if (name == known) return value;
+  return std::nullopt;
+}
 
 constexpr double month_s = 31 * 24 * 3600.0;
 constexpr double longest_step_ms = month_s * 1e3;
@@ -106,36 +124,27 @@ std::string fault_of_counts(const ResizeFacts& facts) {
 }  // namespace
 
 const char* name_of(ResizeObjective objective) noexcept {
-  for (const auto& [value, name] : objectives)
-    if (value == objective) return name;
-  return "";
+  return name_in(objectives, objective);
 }
 
 std::optional<ResizeObjective> resize_objective(const std::string& name) {
-  for (const auto& [value, known] : objectives)
-    if (name == known) return value;
-  return std::nullopt;
+  return value_in(objectives, name);
 }
 
 const char* name_of(ResizeVerdict verdict) noexcept {
-  switch (verdict) {
-    case ResizeVerdict::hold: return "hold";
-    case ResizeVerdict::grow: return "grow";
-    case ResizeVerdict::shrink: return "shrink";
-  }
-  return "";
+  return name_in(verdicts, verdict);
+}
+
+std::optional<ResizeVerdict> resize_verdict(const std::string& name) {
+  return value_in(verdicts, name);
 }
 
 const char* name_of(ResizeCause cause) noexcept {
-  for (const auto& [value, name] : causes)
-    if (value == cause) return name;
-  return "";
+  return name_in(causes, cause);
 }
 
 std::optional<ResizeCause> resize_cause(const std::string& name) {
-  for (const auto& [value, known] : causes)
-    if (name == known) return value;
-  return std::nullopt;
+  return value_in(causes, name);
 }
 
 std::string fault_of(const ResizeRules& rules) {

@@ -89,9 +89,7 @@ Finding explore(const Field& field, const ScoredSize& size) {
   };
   if (size.forecast->visited)
     return not_sure(concat("not surely ", percent(needed_gain(ground, shown.ranks))));
-  const bool has_little_to_lose = known.shown.gain - shown.gain_low <= rules.risk;
-  if (shown.expected_improvement < (has_little_to_lose ? rules.least_gain : rules.explore_gain))
-    return not_sure("too little to try it");
+  if (shown.expected_improvement < rules.explore_gain) return not_sure("too little to try it");
   if (!can_come_back(ground) && !may_stay(field, size))
     return not_sure("and no more sizes may be tried for now");
   const double factor = factor_between(shown.ranks, ground.facts.ranks);

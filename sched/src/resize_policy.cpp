@@ -160,6 +160,7 @@ void judge(const ResizeRules& rules, ResizeDecision& decision) {
 ResizeDecision decide_resize(const ResizeRules& rules, const ResizeState& state, double now_s,
                              const ResizeFacts& facts) {
   ResizeDecision decision;
+  decision.rules = rules;
   decision.now_s = now_s;
   decision.facts = facts;
   decision.before = state;

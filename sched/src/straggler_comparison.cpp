@@ -9,9 +9,13 @@ namespace paceline {
 namespace {
 
 constexpr double cores_weight = 0.02;
+/// The last steps alone are noisy: only so many times the lateness that counts leaves them out.
+constexpr double late_now_times = 1.5;
 /// Of the common jump from one value to the next, as of a rank's.
 constexpr double noise_weight = 0.03, first_sigma = 0.1, sigma_over_jump = 0.8862;
 constexpr double most_jump = 0.5;
+/// As a logarithm: nothing is further off, whatever is reported.
+constexpr double most_off = 14;
 /// A common sum beyond this part of its limit: what is seen isn't usual.
 constexpr double suspicious_part = 0.25;
 
@@ -26,14 +30,19 @@ void StragglerDetector::CoreUse::add(const MeasuredSteps& steps) {
   fade_into(all_s, steps.all_s());
 }
 
-const DeviationRule& StragglerDetector::sudden_rule(Quantity quantity) const {
-  if (quantity == data) return rules_.sudden_data;
-  return quantity >= wires ? rules_.sudden_wire : rules_.sudden_time;
+DeviationRule StragglerDetector::for_ranks(DeviationRule rule) const {
+  rule.limit += std::log(std::max(1.0, static_cast<double>(by_number_.size()) / rules_.ranks_of_limits));
+  return rule;
 }
 
-const DeviationRule& StragglerDetector::lasting_rule(Quantity quantity) const {
-  if (quantity == data) return rules_.lasting_data;
-  return quantity >= wires ? rules_.lasting_wire : rules_.lasting_time;
+DeviationRule StragglerDetector::sudden_rule(Quantity quantity) const {
+  if (quantity == data) return for_ranks(rules_.sudden_data);
+  return for_ranks(quantity >= wires ? rules_.sudden_wire : rules_.sudden_time);
+}
+
+DeviationRule StragglerDetector::lasting_rule(Quantity quantity) const {
+  if (quantity == data) return for_ranks(rules_.lasting_data);
+  return for_ranks(quantity >= wires ? rules_.lasting_wire : rules_.lasting_time);
 }
 
 const DeviationRule& StragglerDetector::common_rule(Quantity quantity) const {
@@ -79,7 +88,8 @@ StragglerDetector::Receivers StragglerDetector::receivers_of(const Rank& rank, Q
   if (quantity == wires && to == nullptr) return Receivers::in_time;
   if (to == nullptr || !current(*to) || to->own_part == 0) return Receivers::late;
   if (to->own_part - rank.own_part > rules_.late) return Receivers::late;
-  return to->last_own_part - rank.last_own_part > rules_.late ? Receivers::late_now : Receivers::in_time;
+  return to->last_own_part - rank.last_own_part > late_now_times * rules_.late ? Receivers::late_now
+                                                                               : Receivers::in_time;
 }
 
 const StragglerDetector::Rank* StragglerDetector::rank_numbered(std::int64_t number) const {
@@ -155,7 +165,7 @@ void StragglerDetector::compare(Quantity quantity) {
   const Peers peers = peers_in(quantity);
   for (auto& [worker, rank] : ranks_) {
     if (!rank.fresh || !std::isfinite(rank.values[quantity])) continue;
-    observe(rank, quantity, off_from(peers, rank, quantity));
+    observe(rank, quantity, std::clamp(off_from(peers, rank, quantity), -most_off, most_off));
     if (quantity == compute) follow_cores(rank);
   }
   if (quantity != slowest_wire) compare_common(quantity);
@@ -176,7 +186,7 @@ void StragglerDetector::compare_common(Quantity quantity) {
   for (auto& [worker, rank] : ranks_) rank.counted[quantity] = false;
   std::sort(over.begin(), over.end());
   // The lower one of a middle two: of two ranks, both must be slower.
-  const double value = over[(over.size() - 1) / 2];
+  const double value = std::clamp(over[(over.size() - 1) / 2], -most_off, most_off);
   Common& common = common_[quantity];
   if (common.count++ == 0) common.jump = first_sigma / sigma_over_jump;
   const double sigma = std::max(least_sigma(quantity), sigma_over_jump * common.jump);

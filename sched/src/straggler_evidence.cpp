@@ -13,7 +13,7 @@ namespace {
 constexpr double sigma_over_deviation = 1.2533;
 constexpr double sigma_over_jump = 0.8862;
 /// Until values tell: noise, and as if it had been seen so often.
-constexpr double first_sigma = 0.1;
+constexpr double first_sigma = 0.2;
 constexpr double first_counts = 5;
 constexpr double noise_weight = 0.03;
 constexpr double mean_weight = 0.05;

@@ -136,8 +136,8 @@ void StragglerDetector::judge(Rank& rank, Quantity quantity, std::vector<Straggl
     active.reset();
     return;
   }
-  if (!rank.fresh || !complete(rank, quantity) || !credible(rank, quantity) || !worth_a_word(rank, quantity))
-    return;
+  if (!rank.fresh || !std::isfinite(rank.values[quantity])) return;
+  if (!complete(rank, quantity) || !credible(rank, quantity) || !worth_a_word(rank, quantity)) return;
   active = described(rank, quantity);
   events.push_back(active->event);
 }
@@ -164,13 +164,13 @@ StragglerDetector::Active StragglerDetector::described_common(Quantity quantity)
   std::vector<double> lost_s;
   std::size_t ranks = 0, starved = 0;
   for (const auto& [worker, rank] : ranks_) {
-    if (!current(rank)) continue;
+    if (!current(rank) || !std::isfinite(rank.values[quantity])) continue;
     ++ranks;
     const MeasuredSteps& steps = rank.steps;
     const double spent_s = quantity == data        ? steps.all_s()
                            : quantity == compute   ? steps.compute_s
                            : quantity == optimizer ? steps.optimizer_s
-                                                   : steps.wait_s;
+                                                   : steps.all_s() - steps.own_s();
     lost_s.push_back((quantity == data ? common.over() : part_of(common.over())) * spent_s / steps.steps);
     if (quantity == compute && is_starved(rank)) ++starved;
   }

@@ -20,12 +20,12 @@ constexpr double suspicious_part = 0.3;
 bool StragglerDetector::wire_suspicious(const Rank& rank) const {
   if (!rank.listed || !current(rank)) return false;
   return std::any_of(rank.series.begin() + wires, rank.series.end(), [&](const DeviationSeries& series) {
-    return series.sudden.sum() >= suspicious_part * rules_.sudden_wire.limit ||
-           series.lasting.sum() >= suspicious_part * rules_.lasting_wire.limit;
+    return series.sudden.sum() >= suspicious_part * sudden_rule(wires).limit ||
+           series.lasting.sum() >= suspicious_part * lasting_rule(wires).limit;
   });
 }
 
-std::string StragglerDetector::node_to_blame(const Rank& rank) const {
+std::pair<std::string, std::int64_t> StragglerDetector::node_to_blame(const Rank& rank) const {
   // Ranks of one node share its wires: one vote for each two nodes.
   std::set<std::pair<std::string, std::string>> pairs;
   for (const auto& [worker, other] : ranks_) {
@@ -33,21 +33,24 @@ std::string StragglerDetector::node_to_blame(const Rank& rank) const {
     if (to == nullptr || to->who.node == other.who.node) continue;
     if (&other == &rank || wire_suspicious(other)) pairs.emplace(other.who.node, to->who.node);
   }
-  const auto votes = [&](const std::string& node) {
+  const auto pairs_of = [&](const std::string& node) -> std::int64_t {
     return std::count_if(pairs.begin(), pairs.end(),
                          [&](const auto& pair) { return pair.first == node || pair.second == node; });
   };
+  const std::string& sender = rank.who.node;
   const Rank* to = rank_numbered(rank.slowest_wire_rank);
-  if (to == nullptr) return rank.who.node;
-  const std::string& receiver = to->who.node;
-  return votes(receiver) > votes(rank.who.node) ? receiver : rank.who.node;
+  if (to != nullptr && pairs_of(to->who.node) > pairs_of(sender))
+    return {to->who.node, pairs_of(to->who.node)};
+  return {sender, pairs_of(sender)};
 }
 
-StragglerDetector::Active StragglerDetector::described_wire(const Rank& rank, const std::string& node) const {
+StragglerDetector::Active StragglerDetector::described_wire(const Rank& rank, const std::string& node,
+                                                            std::int64_t pairs) const {
   const Quantity quantity = complete(rank, wires) && credible(rank, wires) ? wires : slowest_wire;
   StragglerEvent event;
   event.part = StepPart::wire;
   event.cause = StragglerCause::slow_wire;
+  event.slow_pairs = pairs;
   event.suspect = rank.who;
   const Rank* to = rank_numbered(rank.slowest_wire_rank);
   if (to != nullptr) {
@@ -68,9 +71,10 @@ void StragglerDetector::blame_wire(Rank& rank, std::vector<StragglerEvent>& even
   const bool sure = (complete(rank, wires) && credible(rank, wires)) ||
                     (complete(rank, slowest_wire) && credible(rank, slowest_wire));
   if (!sure || !wires_matter() || receivers_of(rank, slowest_wire) == Receivers::late) return;
-  rank.blamed_node = node_to_blame(rank);
+  const auto [node, pairs] = node_to_blame(rank);
+  rank.blamed_node = node;
   if (slow_wires_.count(rank.blamed_node) > 0) return;
-  const Active active = described_wire(rank, rank.blamed_node);
+  const Active active = described_wire(rank, node, pairs);
   slow_wires_.emplace(rank.blamed_node, active);
   events.push_back(active.event);
 }

@@ -55,14 +55,17 @@ std::string does(const StragglerEvent& event, bool one) {
 }
 
 std::string wire_sentence(const StragglerEvent& event) {
-  const std::string ratio = times(event.ratio);
-  if (!event.pair)
-    return concat("the network of ", shown(event.suspect->node), " is slow: ", shown_rank(*event.suspect),
-                  " takes ", ratio, " as long as the other ranks' median to send a byte to other nodes");
-  return concat("the network of ", shown(event.suspect->node), " is slow: rank ", event.pair->from_rank,
-                " takes ", ratio, " as long as the other ranks' median to send a byte, slowest to rank ",
-                event.pair->to_rank, " at ", rounded(event.pair->bytes_per_s / 1e6), " MB/s; ",
-                shown_rank(*event.suspect), " is there");
+  const std::string much =
+      concat(" takes ", times(event.ratio), " as long as the other ranks' median to send a byte");
+  if (!event.pair) return concat(shown_rank(*event.suspect), much, " to other nodes");
+  const SlowPair& pair = *event.pair;
+  const bool sends = event.suspect->rank == pair.from_rank;
+  const std::string from = sends ? shown_rank(*event.suspect) : concat("rank ", pair.from_rank);
+  const std::string to = sends ? concat("rank ", pair.to_rank) : shown_rank(*event.suspect);
+  const std::string wire =
+      concat(from, much, ", slowest to ", to, " at ", rounded(pair.bytes_per_s / 1e6), " MB/s");
+  if (event.slow_pairs < 2) return concat(wire, " (its network, or that of whom it sends to)");
+  return concat("the network of ", shown(event.suspect->node), " is slow: ", wire);
 }
 
 }  // namespace
@@ -112,9 +115,7 @@ std::string sentence_of(const StragglerEvent& event, std::size_t ranks) {
 }
 
 std::string sentence_of_end(const StragglerEvent& began, StragglerEnding how, double lasted_s) {
-  std::string who = began.suspect ? shown_rank(*began.suspect) : "all ranks";
-  if (began.suspect && began.part == StepPart::wire)
-    who = concat("the network of ", shown(began.suspect->node));
+  const std::string who = began.suspect ? shown_rank(*began.suspect) : "all ranks";
   const std::string what = concat(" (", name_of(began.cause), ")");
   switch (how) {
     case StragglerEnding::over: return concat(who, what, ": no longer slow, after ", seconds(lasted_s));

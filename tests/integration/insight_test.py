@@ -64,8 +64,11 @@ class Insight(coordinated.Coordinated):
             a, b = before["telemetry"], after["telemetry"]
             steps = b["steps"] - a["steps"]
             self.assertGreater(steps, 0)
-            self.assertEqual(b["grains"] - a["grains"], steps * after["share"])
-            self.assertEqual(b["samples"] - a["samples"], 8 * (b["grains"] - a["grains"]))
+            grains = b["grains"] - a["grains"]  # the last step of an epoch is short
+            self.assertLessEqual(grains, steps * after["share"])
+            self.assertGreater(grains, 0.8 * steps * after["share"])
+            self.assertLessEqual(b["samples"] - a["samples"], 8 * grains)
+            self.assertGreater(b["samples"] - a["samples"], 7 * grains)
             for part in ("forward_s", "backward_s", "optimizer_s", "cpu_s"):
                 self.assertGreater(b[part], a[part], part)
             self.assertGreater(b["memory_bytes"], 50e6)

@@ -58,7 +58,7 @@ class Terminal:
         """What is on the screen now, as lines."""
         self.read()
         last = self.output.rsplit(b"\x1b[H", 1)[-1]
-        return ESCAPES.sub(b"", last).decode(errors="replace").split("\r\n")
+        return [line.rstrip("\r") for line in ESCAPES.sub(b"", last).decode(errors="replace").split("\n")]
 
     def await_text(self, text):
         return wait_for(lambda: any(text in line for line in self.frame()) and self.frame(), text)

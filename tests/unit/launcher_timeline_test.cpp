@@ -92,7 +92,7 @@ TEST(TelemetryFiles, ReadsTheExampleOfTheDocument) {
 TEST(TelemetryFiles, WhatIsNotAsItMustBeIsNothing) {
   for (
       const char* line :
-      {"", "x", "[]", R"({"type":"step"})", R"({"type":"rank","time":1,"generation":1,"rank":2,"ranks":2})",
+      {"x", "[]", R"({"type":"step"})", R"({"type":"rank","time":1,"generation":1,"rank":2,"ranks":2})",
        R"({"type":"worker","time":-1,"worker":1})", R"({"type":"phase","time":1,"phase":"save","took":-1})",
        R"({"type":"step","time":1e300,"step":1,"data":0,"forward":0,"backward":0,"reduce":0,"commit":0,"optimizer":0})",
        R"({"type":"step","time":1,"step":1,"data":1e300,"forward":0,"backward":0,"reduce":0,"commit":0,"optimizer":0})"})
@@ -427,7 +427,7 @@ TEST_F(TimelineTest, OnlyTheStepsThatAreAskedFor) {
 TEST_F(TimelineTest, BadLinesAreCountedAndHarmNothing) {
   run_.write_worker({0, "n0", 0}, 1, 0, 1, 1, 10);
   run_.append("telemetry/worker-0.jsonl",
-              "garbage\n{\"type\":\"weather\"}\n{\"type\":\"lost\",\"time\":1,\"lines\":5}\n{\"ty");
+              "garbage\n\n{\"type\":\"weather\"}\n{\"type\":\"lost\",\"time\":1,\"lines\":5}\n{\"ty");
   run_.append("telemetry/worker-x.jsonl", "not ours\n");
   run_.append("journal/1.jsonl", "\xff\xfe garbage\n");
   trace();

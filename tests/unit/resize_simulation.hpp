@@ -159,9 +159,11 @@ struct Outcome {
 
 /// May change what the policy is told in a second.
 using Meddle = std::function<void(double now_s, ResizeFacts& facts)>;
+/// Sees every decision.
+using Watch = std::function<void(const ResizeDecision& decision)>;
 
 template <class AnyForecaster = Forecaster>
-Outcome simulate(const Setting& setting, const Meddle& meddle = {}) {
+Outcome simulate(const Setting& setting, const Meddle& meddle = {}, const Watch& watch = {}) {
   AnyForecaster forecaster(setting.max_ranks);
   ResizePolicy policy(setting.rules);
   std::mt19937_64 random(setting.seed);
@@ -217,6 +219,7 @@ Outcome simulate(const Setting& setting, const Meddle& meddle = {}) {
                       .kinds = setting.kinds};
     if (meddle) meddle(now_s, facts);
     const ResizeDecision decision = policy.decide(Instant(std::chrono::seconds(std::int64_t(now_s))), facts);
+    if (watch) watch(decision);
     if (outcome.news.empty() || is_news(outcome.news.back(), decision)) outcome.news.push_back(decision);
     if (decision.verdict == ResizeVerdict::hold) continue;
     wish = decision.target;

@@ -56,17 +56,15 @@ void CoordinatorProcess::note_straggler(const StragglerEvent& event) {
     line.rank = event.suspect->rank;
     line.node = event.suspect->node;
   }
-  line.part = name_of(event.part);
-  line.cause = name_of(event.cause);
+  line.part = paceline::name_of(event.part);
+  line.cause = paceline::name_of(event.cause);
   line.ratio = event.ratio;
   line.since = seconds_since_1970() - ago_s;
   line.ended = ended;
   line.reason = event.sentence;
   if (record_) write_down(record_->add(line));
-  const std::string text =
-      ended ? event.sentence : concat(event.sentence, ", for ", fixed(ago_s, 1), " s now");
-  log(LogLevel::info, text);
-  notice(false, text);
+  log(LogLevel::info, event.sentence);
+  notice(false, event.sentence);
 }
 
 }  // namespace paceline

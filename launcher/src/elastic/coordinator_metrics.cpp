@@ -56,7 +56,7 @@ JobSnapshot CoordinatorProcess::snapshot() {
   }
   for (const StragglerEvent& event : insight_.stragglers())
     if (event.suspect)
-      shown.stragglers.push_back({event.suspect->rank, event.suspect->node, name_of(event.part)});
+      shown.stragglers.push_back({event.suspect->rank, event.suspect->node, paceline::name_of(event.part)});
   for (const Insight::Member& member : members()) {
     WorkerSnapshot& worker = shown.workers.emplace_back();
     worker.worker = member.worker;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "elastic/decision_record.hpp"
 #include "generation_file.hpp"
 #include "launch.hpp"
 #include "paceline/base/log.hpp"

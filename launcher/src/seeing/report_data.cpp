@@ -110,7 +110,7 @@ class MetricsSums {
   double begin_ = 0;
 };
 
-ReportEnd read_end(const std::string& run_dir, const RunHistory& history) {
+ReportEnd read_end(const std::string& run_dir, const EventHistory& history) {
   ReportEnd end;
   // The journal knows whether the run went on after its summary.
   const RunEvent* last = nullptr;
@@ -154,7 +154,7 @@ ReportPrices read_prices(const std::string& run_dir) {
 }
 
 /// Steps that stood in a journal, and are not of the history.
-std::int64_t steps_done_again(const RunHistory& history) {
+std::int64_t steps_done_again(const EventHistory& history) {
   std::int64_t again = 0;
   for (const EventReader::Seal& seal : history.resumed)
     again += std::max<std::int64_t>(0, seal.last_step - seal.base_step);
@@ -179,7 +179,7 @@ std::optional<double> price_of_all(const std::map<std::string, double>& by_kind,
 Result<ReportData> gather_report(const std::string& run_dir) {
   ReportData data;
   data.run_dir = run_dir;
-  PACELINE_ASSIGN(data.history, read_history(run_dir));
+  PACELINE_ASSIGN(data.history, read_events(run_dir));
   data.batch = data.history.batch_global;
   data.end = read_end(run_dir, data.history);
   data.prices = read_prices(run_dir);

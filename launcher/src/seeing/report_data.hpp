@@ -42,7 +42,7 @@ enum class TimeUse : std::uint8_t {
   checkpoints,
   repairs,    ///< connecting, getting the state and idling before an unplanned generation
   resizes,    ///< the same before a planned one
-  beginning,  ///< from a process's start to its first rank
+  beginning,  ///< until its first step
   rest,       ///< bookkeeping between steps, and steps that were begun in vain
 };
 inline constexpr std::array<const char*, 11> time_use_names = {
@@ -85,7 +85,7 @@ struct ReportPrices {
 /// All that a report shows.
 struct ReportData {
   std::string run_dir;
-  RunHistory history;
+  EventHistory history;
   ReportEnd end;
   std::int64_t steps = 0;                  ///< committed
   std::int64_t batch = 0;                  ///< samples of a step

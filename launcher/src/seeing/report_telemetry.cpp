@@ -84,29 +84,17 @@ class WorkerSums {
 
   void take(const WorkerBegun& begun) {
     sums_.node = begun.node;
-    // Of a file that goes on with an older one, the process began long ago.
-    if (!has_begun_) started_ = begun.time;
     see(begun.time);
   }
   void take(const RankTaken& rank) {
     see(rank.time);
-    if (generation_ == 0 && sums_.steps == 0 && started_)
-      add(TimeUse::beginning, std::max(0.0, rank.time - *started_ - pending_s_));
-    const auto found = planned_.find(rank.generation);
-    const bool is_planned = found != planned_.end() && found->second;
-    const bool is_first = generation_ == 0 && sums_.steps == 0;
-    add(is_first     ? TimeUse::beginning
-        : is_planned ? TimeUse::resizes
-                     : TimeUse::repairs,
-        std::exchange(pending_s_, 0.0));
     generation_ = rank.generation;
     note_rank(rank.rank);
   }
   void take(const StepTimed& step) {
     see(step.time);
+    account_for_waiting(step.time);
     see(step.end());
-    // Whatever it was, a generation of its own did not come of it.
-    add(TimeUse::rest, std::exchange(pending_s_, 0.0));
     ++sums_.steps;
     sums_.grains += step.grains;
     for (std::size_t i = 0; i < step.parts_us.size(); ++i) sums_.parts_s.at(i) += step.parts_us.at(i) * 1e-6;
@@ -127,7 +115,7 @@ class WorkerSums {
       add(TimeUse::checkpoints, took_s);
     else if (phase.phase == "connect" || phase.phase == "transfer" || phase.phase == "idle")
       pending_s_ += took_s;
-    else
+    else if (sums_.steps > 0)
       add(TimeUse::rest, took_s);
   }
   void take(const Sampled& sample) {
@@ -173,6 +161,16 @@ class WorkerSums {
   }
 
  private:
+  /// What lies before a step, since a new generation called for it: or before the first, since it began.
+  void account_for_waiting(double step_begins) {
+    const double waited_s = std::exchange(pending_s_, 0.0);
+    const auto found = planned_.find(generation_);
+    const bool is_planned = found != planned_.end() && found->second;
+    if (sums_.steps == 0)
+      add(TimeUse::beginning, std::max(0.0, step_begins - begin_));
+    else
+      add(is_planned ? TimeUse::resizes : TimeUse::repairs, waited_s);
+  }
   void add(TimeUse which, double seconds) { use(sums_.uses_s, which) += seconds; }
   void note_rank(std::int64_t rank) {
     constexpr std::size_t most_ranks = 16;
@@ -191,9 +189,8 @@ class WorkerSums {
   Waits& waits_;
   ReportWorker sums_;
   Growth cpu_, read_, node_energy_, gpu_energy_;
-  std::optional<double> started_;
   double begin_ = 0, end_ = 0;
-  double pending_s_ = 0;  // connecting and so on, for the generation that comes next
+  double pending_s_ = 0;  // connecting and so on, for the generation whose steps come next
   std::int64_t generation_ = 0;
   bool has_begun_ = false;
 };

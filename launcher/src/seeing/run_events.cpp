@@ -127,7 +127,7 @@ struct Part {
 };
 
 /// A bounded list: of too many the oldest of each kind go.
-void keep_newest(RunHistory& history) {
+void keep_newest(EventHistory& history) {
   std::map<EventKind, std::size_t> counted;
   std::vector<RunEvent> kept;
   for (auto event = history.events.rbegin(); event != history.events.rend(); ++event)
@@ -138,7 +138,8 @@ void keep_newest(RunHistory& history) {
 }
 
 /// `last_step`: that the journal before came to, and then that of this one.
-Status read_part(const std::string& run_dir, const Part& part, RunHistory& history, std::int64_t& last_step) {
+Status read_part(const std::string& run_dir, const Part& part, EventHistory& history,
+                 std::int64_t& last_step) {
   EventReader reader;
   LineFile file(journal_path(run_dir, part.term), part.bytes);
   PACELINE_TRY(file.next([&](std::string_view line) {
@@ -214,7 +215,7 @@ std::optional<RunEvent> EventReader::take(std::string_view line) {
   return event;
 }
 
-Result<RunHistory> read_history(const std::string& run_dir) {
+Result<EventHistory> read_events(const std::string& run_dir) {
   PACELINE_ASSIGN(const std::int64_t newest, newest_term(run_dir));
   std::vector<Part> parts;
   for (Part part{newest, std::int64_t{1} << 62}; part.term > 0;) {
@@ -223,7 +224,7 @@ Result<RunHistory> read_history(const std::string& run_dir) {
     // A later one is followed by an earlier one alone, so that this ends.
     part = seal.term < part.term ? Part{seal.term, seal.bytes} : Part{0, 0};
   }
-  RunHistory history;
+  EventHistory history;
   std::int64_t last_step = 0;
   for (; !parts.empty(); parts.pop_back()) PACELINE_TRY(read_part(run_dir, parts.back(), history, last_step));
   keep_newest(history);

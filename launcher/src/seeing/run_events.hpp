@@ -83,14 +83,14 @@ class EventReader {
 };
 
 /// A run's history: the newest journal and what counts of those that it follows, oldest first.
-struct RunHistory {
+struct EventHistory {
   std::string run;  ///< name, for people
   std::int64_t batch_global = 0;
   std::vector<RunEvent> events;
   std::int64_t left_out = 0;               ///< events beyond the most that are kept, the oldest of their kind
   std::vector<EventReader::Seal> resumed;  ///< where a later term went on from, oldest first
 };
-[[nodiscard]] Result<RunHistory> read_history(const std::string& run_dir);
+[[nodiscard]] Result<EventHistory> read_events(const std::string& run_dir);
 
 /// The events of a run that goes on, as they come: those of its newest journal, of which the last part alone
 /// is read where it is long.

@@ -101,6 +101,7 @@ double StepTimed::end() const {
 }
 
 TelemetryLine parse_telemetry_line(std::string_view line) {
+  if (line.empty()) return OtherLine{};  // after one that was cut off
   const std::optional<Json> json = json_object(line);
   if (!json) return {};
   const std::string type = text_in(*json, "type");

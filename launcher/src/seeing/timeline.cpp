@@ -159,7 +159,7 @@ class WorkerTrack {
 /// Writes what the journals tell.
 class RunTracks {
  public:
-  RunTracks(const std::string& run_dir, const RunHistory& history, const Stage& stage,
+  RunTracks(const std::string& run_dir, const EventHistory& history, const Stage& stage,
             const std::map<std::int64_t, double>& metrics, TraceFile& trace)
       : run_dir_(run_dir), history_(history), stage_(stage), metrics_(metrics), trace_(trace) {
     for (const RunEvent& event : history.events)
@@ -304,7 +304,7 @@ class RunTracks {
   }
 
   const std::string& run_dir_;
-  const RunHistory& history_;
+  const EventHistory& history_;
   const Stage& stage_;
   const std::map<std::int64_t, double>& metrics_;
   TraceFile& trace_;
@@ -318,7 +318,7 @@ class RunTracks {
 
 // ---- all of it
 
-std::set<std::int64_t> steps_of_interest(const RunHistory& history) {
+std::set<std::int64_t> steps_of_interest(const EventHistory& history) {
   std::set<std::int64_t> steps;
   for (const RunEvent& event : history.events)
     if (event.after_step > 0 && (!event.time || event.kind == EventKind::shares))
@@ -384,7 +384,7 @@ Status check_range(const Survey& survey, const StepRange& range) {
 
 Result<TimelineFacts> write_timeline(const std::string& run_dir, const std::string& out,
                                      const StepRange& range) {
-  PACELINE_ASSIGN(const RunHistory history, read_history(run_dir));
+  PACELINE_ASSIGN(const EventHistory history, read_events(run_dir));
   PACELINE_ASSIGN(const Survey survey, survey_telemetry(run_dir, range, steps_of_interest(history)));
   PACELINE_TRY(check_range(survey, range));
   PACELINE_ASSIGN(const auto metrics, metrics_times(run_dir, survey));

@@ -423,13 +423,12 @@ Screen TopView::footer(bool for_terminal) const {
   }
   if (!for_terminal) return lines;
   lines.push_back({""});
-  ScreenLine legend;
+  ScreenLine legend{"q quit, up/down scroll, left/right sort, r reverse |"};
   for (std::size_t i = 0; i < part_letters.size(); ++i) {
     const auto style = static_cast<Style>(static_cast<std::size_t>(Style::data) + i);
-    legend.spans.push_back({legend.text.size(), 1, style});
-    legend.text += concat(part_letters[i], " ", step_part_names.at(i), "  ");
+    legend.spans.push_back({legend.text.size() + 1, 1, style});
+    legend.text += concat(" ", part_letters[i], " ", step_part_names.at(i));
   }
-  legend.text += "| q quit, up/down scroll, left/right sort, r reverse";
   lines.push_back(std::move(legend));
   return lines;
 }

@@ -92,6 +92,21 @@ struct RanksSpec {
   std::string grow;
 };
 
+/// The objectives by which a job's ranks can be chosen while it trains (docs/resizing.md).
+inline constexpr std::array<std::string_view, 6> resize_objectives = {"none",     "throughput", "efficiency",
+                                                                      "deadline", "cost",       "energy"};
+
+/// By what the job changes its number of ranks by itself.
+struct ResizeSpec {
+  std::string objective = "none";
+  double least_efficiency = 0.7;          ///< efficiency: floor of E(N)
+  double deadline_s = 0;                  ///< deadline: the run's whole time; 0: there is none
+  double most_slowdown = 2;               ///< cost, energy: over the fastest number of ranks
+  double dwell_s = 30;                    ///< least time between two changes
+  std::map<std::string, double> prices;   ///< per rank and hour, by kind of node
+  std::map<std::string, double> power_w;  ///< per rank, by kind of node
+};
+
 /// When the training state is saved, so that a run can be resumed from it.
 struct CheckpointSpec {
   std::int64_t every_steps = 0;  ///< 0: at the end of each epoch; -1: never
@@ -120,6 +135,7 @@ struct Job {
   std::int64_t epochs = 0;  ///< required
   std::int64_t steps = 0;   ///< the job ends after so many steps, if its epochs have not ended it; 0: they do
   RanksSpec ranks;
+  ResizeSpec resize;
   CheckpointSpec checkpoint;
   MetricsSpec metrics;
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns

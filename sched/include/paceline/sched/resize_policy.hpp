@@ -52,7 +52,7 @@ struct ResizeRules {
   /// noise, or small.
   double late_gain = 0.05;
   std::int64_t most_explorations = 2;  ///< resizes for the sake of knowing; see ResizeState::explorations
-  double explore_gain = 0.02;          ///< expected improvement from which on a size is explored
+  double explore_gain = 0.015;         ///< expected improvement from which on a size is explored
   /// A step may at worst take so many times the present one's, at a size more than twice or less than half
   /// the present one.
   double explore_slowdown = 4;
@@ -99,15 +99,16 @@ struct ResizeFacts {
   double elapsed_s = 0;         ///< since the run began
   bool changing = false;        ///< ranks are being changed, or one is being replaced
   std::optional<std::int64_t> silent_rank{};  ///< that reports nothing
-  std::vector<SizeForecast> forecasts;        ///< by ascending ranks; one of 1 rank is welcome as a base
+  std::vector<SizeForecast> forecasts{};      ///< by ascending ranks; one of 1 rank is welcome as a base
   /// In the order in which ranks are placed: N ranks use the first N places. Of the last kind are also the
   /// places that would be asked for. Needed for cost and energy.
-  std::vector<NodeKind> kinds;
+  std::vector<NodeKind> kinds{};
   friend bool operator==(const ResizeFacts&, const ResizeFacts&) = default;
 };
 
 enum class ResizeVerdict { hold, grow, shrink };
 [[nodiscard]] const char* name_of(ResizeVerdict verdict) noexcept;
+[[nodiscard]] std::optional<ResizeVerdict> resize_verdict(const std::string& name);
 
 /// The kind of a reason.
 enum class ResizeCause {
@@ -133,6 +134,7 @@ enum class ResizeCause {
   deadline_unreachable,  ///< by any size: hold or change, for the fastest one
 };
 [[nodiscard]] const char* name_of(ResizeCause cause) noexcept;
+[[nodiscard]] std::optional<ResizeCause> resize_cause(const std::string& name);
 
 /// A size with what speaks for it.
 struct ResizeCandidate {
@@ -196,6 +198,7 @@ struct ResizeState {
 
 /// A decision with what it was made from.
 struct ResizeDecision {
+  ResizeRules rules;
   double now_s = 0;
   ResizeFacts facts;
   ResizeState before;

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "paceline/base/clock.hpp"
@@ -63,6 +64,9 @@ struct StragglerEvent {
   StragglerCause cause = StragglerCause::slow_compute;
   std::optional<StragglerSuspect> suspect;  ///< none: all ranks alike, and nobody is to blame
   std::optional<SlowPair> pair;
+  /// Of slow wires: pairs of nodes that have the blamed one in common. Of 1, the other end may as well be to
+  /// blame.
+  std::int64_t slow_pairs = 0;
   Instant since{};  ///< of what began; as far as that can be told
   Instant at{};     ///< now: it is believed to be so, or to have ended
   /// How many times as long as for the median of the other ranks (of all ranks: as before) the part takes:
@@ -91,7 +95,7 @@ struct StragglerRules {
   DeviationRule lasting_time{0.08, 0.18, 20, 25, 10};  ///< the same
   DeviationRule sudden_data{0.05, 0.20, 8, 3, 0.7};    ///< of data
   DeviationRule lasting_data{0.03, 0.08, 20, 25, 10};  ///< the same
-  DeviationRule sudden_wire{0.25, 0.60, 8, 3, 0.7};    ///< of wires
+  DeviationRule sudden_wire{0.25, 0.70, 8, 3, 0.7};    ///< of wires
   DeviationRule lasting_wire{0.30, 0.60, 20, 25, 10};  ///< the same
   DeviationRule common_time{0.05, 0.40, 8, 3, 0.7};    ///< of all ranks at once, over what is usual
   DeviationRule common_data{0.03, 0.20, 8, 3, 0.7};
@@ -101,7 +105,7 @@ struct StragglerRules {
   double least_sigma_wire = 0.10;
 
   /// A rank's own history says it too if it is over its level by this part of what it is over its peers.
-  double own_part = 0.5;
+  double own_part = 0.7;
   /// Else it must stand out from its peers by so many standard deviations (by their median absolute
   /// deviation), as one of few, and for so long.
   double stands_out = 3;
@@ -110,9 +114,13 @@ struct StragglerRules {
   double least_off_of_two = 0.18;  ///< of two ranks, of which one is always slower: only if by 20%
   double most_ranks = 0.75;        ///< from this part of the ranks on something is common to all
 
+  /// Limits are for so many ranks: the more there are, the further off is one of them by chance, so that
+  /// false alarms stay as seldom if limits grow with the logarithm of the ranks.
+  double ranks_of_limits = 8;
+
   double least_cost = 0.03;     ///< of the step: what costs less isn't worth a word
   double least_exposed = 0.05;  ///< of the step: with less waiting for sums, wires aren't looked at
-  double late = 0.1;  ///< of the step: a rank that joins the sums so much later keeps their senders waiting
+  double late = 0.08;  ///< of the step: a rank that joins the sums so much later keeps their senders waiting
   double fixed_grains =
       2;  ///< a pass may have a fixed part of so many grains: a smaller share costs more a grain
   double starved = 0.8;      ///< of the cores that it used before: it doesn't get them
@@ -237,8 +245,9 @@ class StragglerDetector {
   /// Whether those that a rank sends to come so late that this would be taken for slow wires.
   enum class Receivers { in_time, late_now, late };
   [[nodiscard]] Receivers receivers_of(const Rank& rank, Quantity quantity) const;
-  [[nodiscard]] const DeviationRule& sudden_rule(Quantity quantity) const;
-  [[nodiscard]] const DeviationRule& lasting_rule(Quantity quantity) const;
+  [[nodiscard]] DeviationRule for_ranks(DeviationRule rule) const;
+  [[nodiscard]] DeviationRule sudden_rule(Quantity quantity) const;
+  [[nodiscard]] DeviationRule lasting_rule(Quantity quantity) const;
   [[nodiscard]] const DeviationRule& common_rule(Quantity quantity) const;
   [[nodiscard]] double least_sigma(Quantity quantity) const;
 
@@ -262,8 +271,9 @@ class StragglerDetector {
   void judge_wires(std::vector<StragglerEvent>& events);
   void blame_wire(Rank& rank, std::vector<StragglerEvent>& events);
   [[nodiscard]] bool wire_suspicious(const Rank& rank) const;
-  [[nodiscard]] std::string node_to_blame(const Rank& rank) const;
-  [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node) const;
+  /// And how many slow pairs of nodes it is in.
+  [[nodiscard]] std::pair<std::string, std::int64_t> node_to_blame(const Rank& rank) const;
+  [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node, std::int64_t pairs) const;
 
   [[nodiscard]] Instant instant_of(double at_s) const;
   [[nodiscard]] StragglerEvent ended(const Active& active, StragglerEnding how) const;
