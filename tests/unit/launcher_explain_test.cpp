@@ -41,9 +41,9 @@ std::vector<ResizeDecision> simulated_decisions(ResizeObjective objective = Resi
 }
 
 /// A run directory in which there are journals.
-class Run {
+class TestRun {
  public:
-  Run() {
+  TestRun() {
     std::filesystem::create_directory(folder_ / "journal");
     std::ofstream(folder_ / "job.json") << "{}";
   }
@@ -69,7 +69,7 @@ std::string generation_line(std::int64_t number, std::int64_t step, std::int64_t
   return line.dump() + "\n";
 }
 
-Explanation read(const Run& run) {
+Explanation read(const TestRun& run) {
   Result<Explanation> explanation = read_explanation(run.path());
   EXPECT_TRUE(explanation.ok()) << explanation.error().message;
   return explanation.ok() ? std::move(*explanation) : Explanation{};
@@ -176,7 +176,7 @@ TEST(DecisionRecord, TakesTheRulesOfTheJobFile) {
 // ---- replaying
 
 TEST(Replay, OfAWholeJournalGivesTheSameDecisions) {
-  const Run run;
+  const TestRun run;
   run.append(1, journal_line(header_of(1)));
   std::int64_t decisions = 0;
   for (const ResizeObjective objective :
@@ -193,7 +193,7 @@ TEST(Replay, OfAWholeJournalGivesTheSameDecisions) {
 }
 
 TEST(Replay, NoticesWhatWasChanged) {
-  const Run run;
+  const TestRun run;
   run.append(1, journal_line(header_of(1)));
   for (const ResizeDecision& decision : simulated_decisions())
     if (decision.verdict == ResizeVerdict::grow) {
@@ -221,7 +221,7 @@ TEST(Replay, NoticesWhatWasChanged) {
 // ---- what is shown
 
 /// Two terms, of which the first was cut off after a step that counts, and a line that is not whole.
-void write_history(const Run& run) {
+void write_history(const TestRun& run) {
   run.append(1, journal_line(header_of(1)));
   run.append(1, generation_line(1, 0, 2, "the job begins"));
   run.append(1, journal_line(JournalStep{1, 1, 0, 8, 1}));
@@ -248,7 +248,7 @@ void write_history(const Run& run) {
 }
 
 TEST(Explanation, HasAllTermsAndOnlyWhatCounts) {
-  const Run run;
+  const TestRun run;
   write_history(run);
   const Explanation explanation = read(run);
   EXPECT_EQ(explanation.run, "mine/1");
@@ -265,7 +265,7 @@ TEST(Explanation, HasAllTermsAndOnlyWhatCounts) {
 }
 
 TEST(Explanation, ShowsADecisionWithItsCandidates) {
-  const Run run;
+  const TestRun run;
   write_history(run);
   const std::string text = explanation_text(read(run), 2);
   EXPECT_TRUE(has(text, "6 earlier events are not shown\n")) << text;
@@ -279,7 +279,7 @@ TEST(Explanation, ShowsADecisionWithItsCandidates) {
 }
 
 TEST(Explanation, IsOfUseToPrograms) {
-  const Run run;
+  const TestRun run;
   write_history(run);
   const Explanation explanation = read(run);
   const Json json = Json::parse(explanation_json(explanation, 0, nullptr));
@@ -296,7 +296,7 @@ TEST(Explanation, IsOfUseToPrograms) {
 }
 
 TEST(Explanation, OfARunThatHasNotBegun) {
-  const Run run;
+  const TestRun run;
   EXPECT_EQ(explanation_text(read(run), 0), "nothing has happened yet\n");
   EXPECT_EQ(explain({.run_dir = run.path()}), exit_done);
 }
