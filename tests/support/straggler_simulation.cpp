@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "paceline/base/text.hpp"
+
 namespace paceline::testing {
 namespace {
 
