@@ -279,7 +279,7 @@ TEST(Protocol, MendsWordsThatAreNoText) {
 
 TEST(Protocol, RefusesAnotherVersion) {
   for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message())}) {
-    const std::string other = replaced(encode(message), "\"protocol\":5", "\"protocol\":6,\"more\":0");
+    const std::string other = replaced(encode(message), "\"protocol\":6", "\"protocol\":7,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);

@@ -431,7 +431,7 @@ TEST(StragglerDetector, SaysInASentenceWhoWhatAndSinceWhen) {
 }
 
 TEST(StragglerDetector, SaysWhatTheDocumentSaysThatItDoes) {
-  std::ifstream file(std::filesystem::path(__FILE__).parent_path() / "../../docs/stragglers.md");
+  std::ifstream file(PACELINE_DOCS "/stragglers.md");
   const std::string document{std::istreambuf_iterator<char>(file), {}};
   ASSERT_FALSE(document.empty());
   const auto expect_in_document = [&](const std::vector<StragglerEvent>& events) {
