@@ -22,6 +22,7 @@ struct ResizeGround {
   const ResizeRules& rules;  // does not own; all three outlive the decision that is being made
   const ResizeState& state;
   const ResizeFacts& facts;
+  double now_s = 0;
   double elapsed_s = 0;         ///< of the job, with the correction
   const SizeForecast* present;  ///< of the present size
   double one_rank_per_s = 0;    ///< steps per second of one rank alone
@@ -54,6 +55,7 @@ struct ResizeChoice {
   std::int64_t ranks = 0;
   ResizeCause cause = ResizeCause::best;
   std::string reason;
+  bool tries = false;  ///< it isn't sure to be better
 };
 
 /// What the objective wants with `places` at most. Says in `sizes` what speaks against each of the others.

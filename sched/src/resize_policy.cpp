@@ -44,6 +44,10 @@ bool must_hold(const ResizeRules& rules, ResizeDecision& decision) {
     hold(decision, ResizeCause::breaker, std::move(failure));
   } else if (facts.changing) {
     hold(decision, ResizeCause::changing, "the ranks are being changed");
+  } else if (state.trial && !state.trial->arrived) {
+    hold(decision, ResizeCause::changing,
+         concat(ranks_text(state.trial->to), " were asked for ", seconds_text(now_s - state.trial->asked_s),
+                " ago"));
   } else if (now_s < state.by_hand_until_s) {
     hold(decision, ResizeCause::by_hand,
          concat("a person asked for ", ranks_text(facts.wish), ", which is left alone for ",
@@ -64,6 +68,7 @@ ResizeGround ground_of(const ResizeRules& rules, const ResizeDecision& decision)
   ResizeGround ground{.rules = rules,
                       .state = decision.after,
                       .facts = facts,
+                      .now_s = decision.now_s,
                       .elapsed_s = decision.after.elapsed_s,
                       .present = present_forecast(facts)};
   // Where nothing is known of one rank, the fewest stand for it.
@@ -79,14 +84,13 @@ struct Gate {
   std::string why;
 };
 
-Gate gate_of(const ResizeRules& rules, const ResizeDecision& decision, const SizeForecast& target) {
+Gate gate_of(const ResizeRules& rules, const ResizeDecision& decision) {
   const ResizeState& state = decision.after;
   const double now_s = decision.now_s;
-  if (now_s < state.closed_until_s && (state.closed_by_failure || !target.visited))
+  if (now_s < state.closed_until_s && state.closed_by_failure)
     return {ResizeCause::breaker,
-            concat("resizes failed or brought too little ", state.failures,
-                   state.failures == 1 ? " time" : " times in a row", ", and none is tried for another ",
-                   seconds_text(state.closed_until_s - now_s))};
+            concat("resizes have failed ", state.failures, state.failures == 1 ? " time" : " times in a row",
+                   ", and none is tried for another ", seconds_text(state.closed_until_s - now_s))};
   if (std::ssize(state.resizes) >= rules.most_resizes)
     return {ResizeCause::rate_limit,
             concat("there were ", state.resizes.size(), " resizes in ", seconds_text(rules.rate_window_s))};
@@ -130,13 +134,13 @@ void carry_out(const ResizeRules& rules, const ResizeChoice& choice, ResizeDecis
     return hold(decision, ResizeCause::shortage,
                 concat(ranks_text(facts.wish), " were asked for, and ", facts.ranks, " are there"));
   const auto target = std::ranges::find(facts.forecasts, choice.ranks, &SizeForecast::ranks);
-  Gate gate = gate_of(rules, decision, *target);
+  Gate gate = gate_of(rules, decision);
   if (!gate.why.empty()) return hold(decision, gate.cause, concat(choice.reason, "; but ", gate.why));
   decision.verdict = choice.ranks > facts.ranks ? ResizeVerdict::grow : ResizeVerdict::shrink;
   decision.cause = choice.cause;
   decision.reason = choice.reason;
   decision.target = choice.ranks;
-  begin_trial(decision.after, decision.now_s, facts, *target, choice.cause == ResizeCause::explores);
+  begin_trial(decision.after, decision.now_s, facts, *target, choice.tries);
 }
 
 void judge(const ResizeRules& rules, ResizeDecision& decision) {

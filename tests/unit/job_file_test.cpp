@@ -56,6 +56,8 @@ batch: {global: 512, micro: 64, grain: 8}
 epochs: 7
 steps: 1234
 ranks: {min: 2, max: 8}
+resize: {objective: cost, most_slowdown: 3, dwell_s: 12.5, prices: {cpu: 0.05, NVIDIA H100: 2.5},
+         power_w: {cpu: 11}}
 threads: 3
 eval_every: 2
 seed: 9223372036854775807
@@ -95,6 +97,12 @@ reproducible: false
   EXPECT_EQ(job.steps, 1234);
   EXPECT_EQ(job.ranks.min, 2);
   EXPECT_EQ(job.ranks.max, 8);
+  EXPECT_EQ(job.resize.objective, "cost");
+  EXPECT_EQ(job.resize.most_slowdown, 3);
+  EXPECT_EQ(job.resize.dwell_s, 12.5);
+  const std::map<std::string, double> prices = {{"cpu", 0.05}, {"NVIDIA H100", 2.5}};
+  EXPECT_EQ(job.resize.prices, prices);
+  EXPECT_EQ(job.resize.power_w.at("cpu"), 11);
   EXPECT_EQ(job.threads, 3);
   EXPECT_EQ(job.eval_every, 2);
   EXPECT_EQ(job.seed, 9223372036854775807);
@@ -292,6 +300,51 @@ TEST(JobFile, RefusesWhatDoesNotGoTogether) {
       "--set data.size=8x8: data.size is for data.import, and that is missing: add it or remove data.size");
 }
 
+TEST(JobFile, RefusesWaysToResizeThatContradictThemselves) {
+  EXPECT_EQ(
+      error_of_extra("resize: speed\n"),
+      "job.yaml:6:9: resize is speed: it must be none, throughput, efficiency, deadline, cost or energy");
+  EXPECT_EQ(
+      error_of_extra("resize: deadline\n"),
+      "job.yaml:6:9: resize.objective is deadline, and resize.deadline_s is missing: give the seconds in "
+      "which the job is to end");
+  EXPECT_EQ(
+      error_of_extra("resize: {objective: cost}\n"),
+      "job.yaml:6:21: resize.objective is cost, and resize.prices is missing: give what a rank costs in "
+      "an hour, for example {cpu: 0.05}");
+  EXPECT_EQ(
+      error_of_extra("resize: {objective: throughput, deadline_s: 60}\n"),
+      "job.yaml:6:45: resize.deadline_s belongs to deadline, and resize.objective is throughput: remove "
+      "it or set resize.objective to deadline");
+  EXPECT_EQ(error_of_extra("resize: {objective: deadline, deadline_s: 60, least_efficiency: 0.5}\n"),
+            "job.yaml:6:65: resize.least_efficiency belongs to efficiency, and resize.objective is deadline: "
+            "remove it or set resize.objective to efficiency");
+  EXPECT_EQ(error_of_extra("resize: {objective: throughput, most_slowdown: 3}\n"),
+            "job.yaml:6:48: resize.most_slowdown belongs to cost and energy, and resize.objective is "
+            "throughput: remove it or set resize.objective to one of them");
+  EXPECT_EQ(error_of_extra("ranks: 2\nresize: throughput\n"),
+            "job.yaml:7:9: resize.objective is throughput, and ranks.min and ranks.max are both 2: give the "
+            "job a choice, or remove resize");
+  EXPECT_EQ(error_of_extra("resize: {objective: efficiency, least_efficiency: 0}\n"),
+            "job.yaml:6:51: resize.least_efficiency is 0: it must be more than 0");
+  EXPECT_EQ(error_of_extra("resize: {dwell_s: -1}\n"),
+            "job.yaml:6:19: resize.dwell_s is -1: it must be at least 0");
+  EXPECT_EQ(error_of_extra("resize: {deadlines: 60}\n"),
+            "job.yaml:6:10: unknown key \"resize.deadlines\": did you mean \"resize.deadline_s\"?");
+}
+
+TEST(JobFile, RefusesPricesThatAreNone) {
+  for (const char* price : {"-1", "0", ".nan", ".inf", "dear", "\"1\"", "[1]"})
+    EXPECT_EQ(error_of_extra(concat("resize: {objective: cost, prices: {cpu: ", price, "}}\n")),
+              "job.yaml:6:41: resize.prices of \"cpu\" must be a finite number, more than 0");
+  EXPECT_EQ(error_of_extra("resize: {prices: 3}\n"),
+            "job.yaml:6:18: resize.prices is 3: it must be a map of names and numbers, each more than 0");
+  EXPECT_EQ(error_of_set("resize.prices.cpu", "-2"),
+            "--set resize.prices.cpu=-2: resize.prices of \"cpu\" must be a finite number, more than 0");
+  EXPECT_EQ(parse(small_job, {{"resize.prices.cpu", "0.25"}})->resize.prices.at("cpu"), 0.25);
+  EXPECT_EQ(parse(std::string(small_job) + "resize: throughput\n")->resize.objective, "throughput");
+}
+
 TEST(JobFile, RefusesWhatIsNoJobFileAtAll) {
   EXPECT_EQ(error_of(""),
             "job.yaml: this is empty: a job file is a map of keys such as name, data, model, batch");
@@ -420,6 +473,7 @@ TEST(JobJson, GivesBackTheSameJob) {
   job.ranks = {3, 9, "--partition=gpu -t 1"};
   job.checkpoint = {-1, 4};
   job.metrics = {9464};
+  job.resize = {"cost", 0.3, 0, 1.5, 0.1, {{"cpu", 0.1 + 0.2}}, {{"a \"b\"", 5e-324}}};
   job.threads = 2;
   job.eval_every = 0;
   job.seed = std::numeric_limits<std::int64_t>::max();
@@ -435,6 +489,8 @@ TEST(JobJson, GivesBackTheSameJob) {
   EXPECT_EQ(read->seed, job.seed);
   EXPECT_EQ(read->ranks.max, 9);
   EXPECT_EQ(read->metrics.port, 9464);
+  EXPECT_EQ(read->resize.prices, job.resize.prices);
+  EXPECT_EQ(read->resize.power_w, job.resize.power_w);
 }
 
 TEST(JobValues, WhatDecidesTheResultIsAllButTheRest) {
@@ -450,6 +506,8 @@ TEST(JobValues, WhatDecidesTheResultIsAllButTheRest) {
                                    {"checkpoint.every_steps", "9"},
                                    {"checkpoint.keep", "9"},
                                    {"metrics.port", "9"},
+                                   {"resize.objective", "throughput"},
+                                   {"resize.prices.cpu", "9"},
                                    {"eval_every", "9"},
                                    {"threads", "9"},
                                    {"data.threads", "9"}})

@@ -284,7 +284,7 @@ TEST(Protocol, RefusesAnotherVersion) {
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 6 and this one 5: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 7 and this one 6: use paceline and paceline-worker of "
               "the same "
               "build");
   }
