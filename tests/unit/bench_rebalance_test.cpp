@@ -339,7 +339,7 @@ TEST(BenchRebalance, ReportsTrainingsInBothForms) {
   EXPECT_NE(table_of(summary_of(report, options)).find("missed"), std::string::npos);
 }
 
-/// A process that counts how long it runs: what it gets of the processor is the part it was promised.
+/// Half of the time it is found stopped, within what chance and a busy machine make of that.
 TEST(BenchRebalance, HoldsAProcessBackByItsFactor) {
   const pid_t child = ::fork();
   if (child == 0) {
