@@ -18,7 +18,7 @@ constexpr double telling_change = 0.15;
 /// counts so that it is none on average; beyond these the rank itself has changed.
 constexpr double least_fixed_fraction = -0.5, most_fixed_fraction = 1.5;
 /// In shares: what is believed, and what is expected before a move has told anything.
-constexpr double most_fixed_shares = 2, usual_fixed_shares = 0.25;
+constexpr double most_fixed_shares = 2, usual_fixed_shares = 0.15;
 /// Of what earlier moves said, after one more.
 constexpr double fixed_decay = 0.9;
 /// The cosine of two moves, below which the second takes the first back.

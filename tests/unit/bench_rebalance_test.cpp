@@ -1,13 +1,19 @@
 // `paceline bench rebalance`: its traces, its replay, and what comes out of the measured ones.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
+#include "rebalance/hold_back.hpp"
+#include "rebalance/live.hpp"
 #include "rebalance/options.hpp"
+#include "rebalance/phases.hpp"
 #include "rebalance/report.hpp"
 #include "support/mutations.hpp"
 
@@ -159,15 +165,210 @@ TEST(BenchRebalance, ReportsInBothForms) {
 }
 
 TEST(BenchRebalance, OptionsAreChecked) {
-  EXPECT_NE(parse_rebalance({}).error().message.find("--trace FILE"), std::string::npos);
-  for (const std::vector<std::string>& bad : std::vector<std::vector<std::string>>{
-           {"--trace", "x", "--grains", "0"}, {"--trace", "x", "--iterations", "1"}, {"--trace"}, {"x"}}) {
+  EXPECT_NE(parse_rebalance({}).error().message.find("--trace FILE or --slow"), std::string::npos);
+  const std::string slow = "rank=1,factor=2";
+  for (const std::vector<std::string>& bad :
+       std::vector<std::vector<std::string>>{{"--trace", "x", "--grains", "0"},
+                                             {"--trace", "x", "--iterations", "1"},
+                                             {"--trace"},
+                                             {"--trace", ""},
+                                             {"x"},
+                                             {"--trace", "x", "--slow", slow},
+                                             {"--trace", "x", "--ranks", "2"},
+                                             {"--slow", slow, "--grains", "16"},
+                                             {"--slow", slow, "--ranks", "1"},
+                                             {"--slow", slow, "--steps", "39"},
+                                             {"--slow", slow, "--rounds", "0"},
+                                             {"--slow", slow, "--model", "x"},
+                                             {"--slow", slow, "--batch", "256", "--grain", "129"},
+                                             {"--slow", slow, "--batch", "256", "--images", "255"},
+                                             {"--slow", "rank=2,factor=2"},
+                                             {"--slow"}}) {
     const auto options = parse_rebalance(bad);
-    ASSERT_FALSE(options.ok());
+    ASSERT_FALSE(options.ok()) << bad.back();
     EXPECT_EQ(options.error().code, ErrorCode::invalid_argument);
     EXPECT_EQ(options.error().message.find('\n'), std::string::npos);
   }
   EXPECT_EQ(parse_rebalance({"--trace", "x"})->grains, 16);
+  EXPECT_FALSE(parse_rebalance({"--trace", "x"})->live);
+  EXPECT_EQ(parse_rebalance({"--slow", "rank=2,factor=2"}).error().message,
+            "--slow: there is no rank 2 among the 2 of --ranks, which count from 0");
+  const auto live = parse_rebalance({"--slow", "factor=1.5,rank=2", "--ranks", "3", "--steps", "50"});
+  ASSERT_TRUE(live.ok() && live->live);
+  EXPECT_EQ(live->live->slow.rank, 2);
+  EXPECT_EQ(live->live->slow.factor, 1.5);
+  EXPECT_EQ(live->live->steps, 50);
+}
+
+TEST(BenchRebalance, RefusesOtherSlowRanks) {
+  for (const char* bad :
+       {"", "rank=1", "factor=2", "1,2", "rank=1,factor=0.9", "rank=1,factor=101", "rank=1,factor=nan",
+        "rank=1,factor=", "rank=-1,factor=2", "rank=64,factor=2", "rank=x,factor=2", "rank=1,factor=2x",
+        "rank=1,rank=1,factor=2", "rank=1,factor=2,", "rank=1 ,factor=2", "rank=1,factor=2,more=3", "=,="}) {
+    const auto slow = parse_slow_rank(bad);
+    ASSERT_FALSE(slow.ok()) << bad;
+    EXPECT_EQ(slow.error().code, ErrorCode::invalid_argument);
+    EXPECT_TRUE(slow.error().message.starts_with("--slow ")) << slow.error().message;
+  }
+}
+
+TEST(BenchRebalance, DamagedSlowRanksAreRefusedOrStillMakeSense) {
+  const Tally tally = feed(
+      {"rank=1,factor=2", "factor=1.25,rank=63"}, "0123456789,.=-+einfarkctor", 20261123,
+      [](const std::string& input) {
+        const auto slow = parse_slow_rank(input);
+        if (!slow.ok()) return false;
+        EXPECT_TRUE(slow->rank >= 0 && slow->rank < 64 && slow->factor >= 1 && slow->factor <= 100) << input;
+        return true;
+      });
+  EXPECT_GT(tally.good, 100);
+  EXPECT_GT(tally.bad, 1000);
+}
+
+// ---- trainings with a slow rank --------------------------------------------------------------------
+
+TEST(BenchRebalance, SpeedsAddUp) {
+  EXPECT_DOUBLE_EQ(ideal_ratio(2, 1), 1);
+  EXPECT_DOUBLE_EQ(ideal_ratio(2, 2), 2 / 1.5);
+  EXPECT_DOUBLE_EQ(ideal_ratio(4, 4), 4 / 3.25);
+  const SlowRank slow{1, 2};
+  EXPECT_DOUBLE_EQ(fraction_by_shares({16, 16}, nullptr), 1);
+  EXPECT_DOUBLE_EQ(fraction_by_shares({20, 12}, nullptr), 0.8);
+  EXPECT_DOUBLE_EQ(fraction_by_shares({16, 16}, &slow), 32 / 1.5 / 32);
+  EXPECT_DOUBLE_EQ(fraction_by_shares({20, 10}, &slow), 1);
+  EXPECT_EQ(fraction_by_shares({}, nullptr), 0);
+}
+
+TEST(BenchRebalance, TheUsualStepIsAMeanWithoutTheEnds) {
+  EXPECT_EQ(usual({}), 0);
+  EXPECT_EQ(usual({3}), 3);
+  EXPECT_EQ(usual({1, 2}), 1.5);
+  EXPECT_EQ(usual({1000, 1, 2, 3, 4, 5, 6, 7, 8, 0}), 4.5);
+}
+
+/// Two ranks of 16 grains of 1 ms; rank 1 is slow in steps 101 to 200 and 301 to 400, and shares follow after
+/// `delay` steps.
+DisturbedRun disturbed_run(std::int64_t delay, bool comes_back = true) {
+  DisturbedRun run;
+  run.slow = {1, 2};
+  run.first_step = 1;
+  double time = 1e9;
+  std::vector<std::int64_t> shares = {16, 16};
+  for (std::int64_t step = 1; step <= 500; ++step) {
+    const std::int64_t phase = (step - 1) / 100;
+    const bool slow = phase % 2 == 1, begins = phase > 0 && (step - 1) % 100 == 0;
+    if (begins && slow) run.slowings.push_back({time, 0});
+    if (begins && !slow) run.slowings.back().ended = time;
+    if (phase > 0 && (step - 1) % 100 == delay && (slow || comes_back)) {
+      shares = slow ? std::vector<std::int64_t>{21, 11} : std::vector<std::int64_t>{16, 16};
+      run.changes.push_back({step, shares});
+    }
+    time += 1e-3 * static_cast<double>(std::max(shares[0], shares[1] * (slow ? 2 : 1)));
+    run.commits[step] = time;
+  }
+  return run;
+}
+
+TEST(BenchRebalance, CountsStepsFromTheChange) {
+  const auto figures = figures_of(disturbed_run(7));
+  ASSERT_TRUE(figures.ok()) << figures.error().message;
+  ASSERT_EQ(figures->rounds.size(), 2U);
+  EXPECT_EQ(figures->steps, 500);
+  EXPECT_EQ(figures->moves, 4);
+  EXPECT_EQ(figures->late_moves, 0);
+  for (const RoundOfSlowing& round : figures->rounds) {
+    EXPECT_NEAR(round.undisturbed_ms, 16, 1e-3);
+    EXPECT_NEAR(round.slowed_ms, 22, 1e-3);
+    EXPECT_NEAR(round.slowed.fraction_of_ideal, 16 * 2 / 1.5 / 22, 1e-4);
+    EXPECT_NEAR(round.recovered.fraction_of_ideal, 1, 1e-4);
+    EXPECT_EQ(round.slowed.shares_for_93_percent, 7);
+    EXPECT_EQ(round.recovered.shares_for_93_percent, 7);
+    // One of ten is left out at each end, so that a window may begin a step early.
+    EXPECT_EQ(round.slowed.steps_to_93_percent, 6);
+    EXPECT_EQ(round.recovered.steps_to_95_percent, 6);
+    EXPECT_EQ(round.slowed.moves, 1);
+  }
+}
+
+TEST(BenchRebalance, SaysWhatWasNeverReached) {
+  const auto late = figures_of(disturbed_run(60));
+  ASSERT_TRUE(late.ok());
+  EXPECT_EQ(late->rounds[0].slowed.shares_for_93_percent, 60);
+  EXPECT_EQ(late->late_moves, 4);
+  EXPECT_LT(late->rounds[0].slowed.fraction_of_ideal, 0.93);
+  const auto never = figures_of(disturbed_run(1000));
+  ASSERT_TRUE(never.ok());
+  EXPECT_EQ(never->rounds[0].slowed.shares_for_93_percent, std::nullopt);
+  EXPECT_EQ(never->rounds[0].slowed.steps_to_93_percent, std::nullopt);
+  EXPECT_NEAR(never->rounds[0].slowed.fraction_of_ideal, 2 / 1.5 / 2, 1e-4);
+  EXPECT_EQ(never->rounds[0].recovered.shares_for_93_percent, 1);
+  const auto stuck = figures_of(disturbed_run(7, false));
+  ASSERT_TRUE(stuck.ok());
+  EXPECT_EQ(stuck->rounds[0].recovered.shares_for_93_percent, std::nullopt);
+  EXPECT_NEAR(stuck->rounds[0].recovered.fraction_of_ideal, 16.0 / 21, 1e-4);
+}
+
+TEST(BenchRebalance, MissingStepsAreAnError) {
+  DisturbedRun run = disturbed_run(7);
+  run.commits.erase(150);
+  EXPECT_EQ(figures_of(run).error().code, ErrorCode::corrupt);
+  run = disturbed_run(7);
+  run.commits.erase(run.commits.upper_bound(400), run.commits.end());
+  EXPECT_EQ(figures_of(run).error().code, ErrorCode::corrupt);
+}
+
+TEST(BenchRebalance, ReportsTrainingsInBothForms) {
+  LiveOptions options;
+  LiveReport report{16, figures_of(disturbed_run(7)).value(), {{20.1, 20, 0}, {20, 20.2, 0}, {20.2, 20, 0}}};
+  const std::string table = table_of(summary_of(report, options));
+  EXPECT_NE(table.find("16 grains for each rank; 4 moves in 500 steps"), std::string::npos) << table;
+  EXPECT_EQ(table.find("missed"), std::string::npos) << table;
+  auto json = to_json(report, options);
+  EXPECT_NEAR(json["fraction_of_ideal"].get<double>(), 0.97, 0.001);
+  EXPECT_NEAR(json["fraction_of_steps_moving"].get<double>(), 0.008, 1e-12);
+  EXPECT_EQ(json["steps_to_93_percent"], 6);
+  EXPECT_EQ(json["steps_back_to_93_percent"], 6);
+  EXPECT_NEAR(json["lost_by_equal_ranks_percent"].get<double>(), 0.5, 1e-9);
+  EXPECT_EQ(json["rounds"].size(), 2U);
+  EXPECT_EQ(json["equal"].size(), 3U);
+  report.disturbed = figures_of(disturbed_run(1000)).value();
+  report.equal[0].moves = 1;
+  json = to_json(report, options);
+  EXPECT_EQ(json["steps_to_93_percent"], nullptr);
+  EXPECT_EQ(json["steady_moves"], 1);
+  EXPECT_NE(table_of(summary_of(report, options)).find("missed"), std::string::npos);
+}
+
+/// Half of the time it is found stopped, within what chance and a busy machine make of that.
+TEST(BenchRebalance, HoldsAProcessBackByItsFactor) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) ::usleep(1000);
+  }
+  ASSERT_GT(child, 0);
+  {
+    auto held = HeldBack::start(child, 2, std::chrono::milliseconds(2));
+    ASSERT_TRUE(held.ok()) << held.error().message;
+    int stopped = 0, looks = 0;
+    for (; looks < 300; ++looks) {
+      ::usleep(1000 + 37 * (looks % 29));
+      const std::string stat = read_file(concat("/proc/", child, "/stat")).value();
+      if (stat.find(") T ") != std::string::npos) ++stopped;
+    }
+    EXPECT_GT(stopped, looks / 4);
+    EXPECT_LT(stopped, looks * 3 / 4);
+    EXPECT_TRUE(held->end().ok());
+    ::usleep(2000);
+    const std::string stat = read_file(concat("/proc/", child, "/stat")).value();
+    EXPECT_EQ(stat.find(") T "), std::string::npos) << stat;
+  }
+  auto held = HeldBack::start(child, 3, std::chrono::milliseconds(1));
+  ASSERT_TRUE(held.ok());
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  ::usleep(20'000);
+  EXPECT_FALSE(held->end().ok());
+  EXPECT_FALSE(HeldBack::start(child, 2, std::chrono::milliseconds(1)).ok());
 }
 
 // ---- the measured traces ---------------------------------------------------------------------------

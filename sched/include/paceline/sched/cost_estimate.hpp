@@ -20,10 +20,10 @@ struct CostRules {
   double outlier = 5;
   double outlier_in_sums = 4;
   double slack = 1;  ///< in standard deviations: a shift below this is left to the level
-  /// Sums from which on a cost counts as changed: three bad steps, and six good ones. A share that is too
+  /// Sums from which on a cost counts as changed: three bad steps, and five good ones. A share that is too
   /// large keeps all ranks waiting, one that is too small only this rank: bad news is believed sooner.
-  double slower_after = 7;
-  double faster_after = 16;
+  double slower_after = 6;
+  double faster_after = 13;
 };
 
 /// Medians of the last few values: a single great one doesn't show.
