@@ -38,8 +38,9 @@ class Terminal:
     def resize(self, rows, columns):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def settings(self):
-        return termios.tcgetattr(self.fd)
+    def modes(self):
+        """Of those that are changed while it runs."""
+        return termios.tcgetattr(self.fd)[3] & (termios.ECHO | termios.ICANON)
 
     def press(self, keys):
         os.write(self.fd, keys)
@@ -109,11 +110,11 @@ class See(Coordinated, Refusals):
         self.assertEqual(self.paceline("top", run.folder)[0], 0)
 
         terminal = self.terminal(run.folder, "--interval", "0.2")
-        before = terminal.settings()
         frame = terminal.await_text("step ms")
         titles = next(i for i, line in enumerate(frame) if "step ms" in line)
         self.assertEqual([line.split()[0] for line in frame[titles + 1:titles + 3]], ["0", "1"])
         self.assertEqual(len(frame), 30)
+        self.assertEqual(terminal.modes(), 0)
         terminal.press(b"r")
         wait_for(lambda: terminal.frame()[titles + 1].split()[:1] == ["1"], "the other order")
         terminal.resize(12, 60)
@@ -126,7 +127,7 @@ class See(Coordinated, Refusals):
         terminal.press(b"q")
         self.assertEqual(terminal.finish(), 0)
         self.assertTrue(terminal.output.rstrip().endswith(b"\x1b[?1049l"))
-        self.assertEqual(before[3] & (termios.ECHO | termios.ICANON), termios.ECHO | termios.ICANON)
+        self.assertEqual(terminal.modes(), termios.ECHO | termios.ICANON)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             terminal = self.terminal(run.folder)
@@ -134,6 +135,7 @@ class See(Coordinated, Refusals):
             os.kill(terminal.pid, number)
             self.assertEqual(terminal.finish(), 128 + number)
             self.assertIn(b"\x1b[?1049l", terminal.output)
+            self.assertEqual(terminal.modes(), termios.ECHO | termios.ICANON)
 
         terminal = self.terminal(run.folder, "--interval", "0.2")
         terminal.await_text("step ms")

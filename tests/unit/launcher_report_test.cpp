@@ -177,6 +177,14 @@ TEST(Report, ResumedRunsCountWhatIsLeftAndWhatWasDoneAgain) {
   ASSERT_EQ(data.sizes.size(), 2u);
   EXPECT_EQ(data.sizes[1].steps, 49);
   EXPECT_TRUE(has(report_page(data), "the job is resumed"));
+  RunEvent event;
+  event.term = 1;
+  event.after_step = 30;
+  EXPECT_TRUE(still_counts(data.history, event));
+  event.after_step = 31;
+  EXPECT_FALSE(still_counts(data.history, event));
+  event.term = 2;
+  EXPECT_TRUE(still_counts(data.history, event));
 }
 
 TEST(Report, EnergyAndCost) {

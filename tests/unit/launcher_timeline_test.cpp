@@ -380,6 +380,10 @@ TEST_F(TimelineTest, StepsThatWereDoneAgainStandTwice) {
                    journal_line(JournalCheckpoint{40, 2, 1, 2048})});
   const Json json = trace();
   EXPECT_EQ(events(json, "X", "step 40").size(), 2u);
+  const auto resumed = events(json, "i", "coordinator of term 2 goes on after step 30");
+  ASSERT_EQ(resumed.size(), 1u);
+  EXPECT_NEAR(resumed[0].at("ts").get<double>(),
+              events(json, "i", "rank 0 of 1, generation 2").at(0).at("ts").get<double>(), 1);
   const auto before = events(json, "i", "checkpoint of step 40, 1.0 KiB");
   const auto after = events(json, "i", "checkpoint of step 40, 2.0 KiB");
   ASSERT_TRUE(before.size() == 1 && after.size() == 1);

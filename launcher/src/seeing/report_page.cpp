@@ -69,7 +69,7 @@ std::vector<page::Mark> generation_marks(const ReportData& data, bool by_minutes
   constexpr std::size_t most = 12;
   std::vector<page::Mark> marks;
   for (const RunEvent& event : data.history.events) {
-    if (event.kind != EventKind::generation) continue;
+    if (event.kind != EventKind::generation || !still_counts(data.history, event)) continue;
     const auto minutes = data.minutes.find(std::max<std::int64_t>(1, event.after_step));
     if (by_minutes && minutes == data.minutes.end()) continue;
     marks.push_back(
@@ -89,7 +89,7 @@ void add_curves(Page& page, const ReportData& data) {
   loss.lines = {curve("training loss", data.loss)};
   page::Line evaluations{"evaluation loss", {}, page::Look::points};
   for (const RunEvent& event : data.history.events)
-    if (event.kind == EventKind::evaluation && event.loss)
+    if (event.kind == EventKind::evaluation && event.loss && still_counts(data.history, event))
       evaluations.points.push_back({static_cast<double>(event.after_step), *event.loss});
   std::ranges::stable_sort(evaluations.points, {}, &page::Point::x);
   if (!evaluations.points.empty()) loss.lines.push_back(std::move(evaluations));

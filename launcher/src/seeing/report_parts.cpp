@@ -57,6 +57,35 @@ void add_table(Page& page, Table table) {
   page.table(table);
 }
 
+// ---- time
+
+/// Parts of each worker's time. Small ones share a bar: a chart has eight colours.
+std::vector<page::Bars> use_bars(const std::vector<ReportWorker>& workers, std::size_t count) {
+  struct Group {
+    const char* name;
+    std::vector<TimeUse> uses;
+  };
+  static const std::vector<Group> groups = {
+      {"computing", {TimeUse::compute}},
+      {"data wait", {TimeUse::data_wait}},
+      {"exposed reduction", {TimeUse::exposed_reduction}},
+      {"unequal finish", {TimeUse::unequal_finish}},
+      {"commit", {TimeUse::commit}},
+      {"evaluation and checkpoints", {TimeUse::evaluation, TimeUse::checkpoints}},
+      {"repairs and resizes", {TimeUse::repairs, TimeUse::resizes}},
+      {"beginning and rest", {TimeUse::beginning, TimeUse::rest}}};
+  std::vector<page::Bars> all;
+  for (const Group& group : groups) {
+    page::Bars& bars = all.emplace_back(page::Bars{group.name, {}});
+    for (std::size_t i = 0; i < count; ++i) {
+      double seconds = 0;
+      for (const TimeUse use : group.uses) seconds += workers[i].uses_s.at(static_cast<std::size_t>(use));
+      bars.values.push_back(workers[i].seconds > 0 ? seconds / workers[i].seconds : 0);
+    }
+  }
+  return all;
+}
+
 // ---- energy
 
 struct Energy {
@@ -101,6 +130,7 @@ std::vector<page::Line> share_lines(const ReportData& data) {
   const auto nan = std::numeric_limits<double>::quiet_NaN();
   for (const RunEvent& event : data.history.events) {
     const auto step = static_cast<double>(event.after_step + 1);
+    if (!still_counts(data.history, event)) continue;
     if (event.kind == EventKind::generation) {
       // A generation begins with equal shares.
       const auto ranks = static_cast<std::size_t>(event.ranks);
@@ -194,14 +224,8 @@ void add_time_uses(Page& page, const ReportData& data) {
     const double seconds = telemetry.uses_s.at(use);
     table.rows.push_back(
         {{time_use_names.at(use), fixed(seconds, 2), all_s > 0 ? percent(seconds / all_s) : "-"}});
-    if (seconds <= 0) continue;
-    page::Bars one{time_use_names.at(use), {}};
-    for (std::size_t i = 0; i < bars; ++i) {
-      const ReportWorker& worker = telemetry.workers[i];
-      one.values.push_back(worker.seconds > 0 ? worker.uses_s.at(use) / worker.seconds : 0);
-    }
-    chart.bars.push_back(std::move(one));
   }
+  chart.bars = use_bars(telemetry.workers, bars);
   page.chart(chart);
   page.table(table);
 }
@@ -243,7 +267,8 @@ void add_shares(Page& page, const ReportData& data) {
   page.chart(chart);
   Table table{{"shares", "from step"}, {}, 1};
   for (const RunEvent& event : data.history.events)
-    if (is_shares(event)) table.rows.push_back({{event.text, whole(event.after_step + 1)}});
+    if (is_shares(event))
+      table.rows.push_back({{event.text, whole(event.after_step + 1)}, !still_counts(data.history, event)});
   add_table(page, std::move(table));
 }
 

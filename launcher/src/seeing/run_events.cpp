@@ -215,6 +215,12 @@ std::optional<RunEvent> EventReader::take(std::string_view line) {
   return event;
 }
 
+bool still_counts(const EventHistory& history, const RunEvent& event) {
+  return std::ranges::all_of(history.resumed, [&event](const EventReader::Seal& seal) {
+    return event.term > seal.term || event.after_step <= seal.base_step;
+  });
+}
+
 Result<EventHistory> read_events(const std::string& run_dir) {
   PACELINE_ASSIGN(const std::int64_t newest, newest_term(run_dir));
   std::vector<Part> parts;

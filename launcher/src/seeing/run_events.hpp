@@ -90,6 +90,8 @@ struct EventHistory {
   std::int64_t left_out = 0;               ///< events beyond the most that are kept, the oldest of their kind
   std::vector<EventReader::Seal> resumed;  ///< where a later term went on from, oldest first
 };
+/// Whether an event is of the history, and not of steps that a later term went back behind.
+[[nodiscard]] bool still_counts(const EventHistory& history, const RunEvent& event);
 [[nodiscard]] Result<EventHistory> read_events(const std::string& run_dir);
 
 /// The events of a run that goes on, as they come: those of its newest journal, of which the last part alone

@@ -137,6 +137,9 @@ class RunTracks {
       const auto began = stage_.survey.began.find(event.generation);
       if (began != stage_.survey.began.end()) return stage_.aligned(began->second.node, began->second.time);
     }
+    // One that resumes a run comes long after the step from which it goes on.
+    if (event.kind == EventKind::term)
+      if (const auto first = first_of_term(event.term)) return first;
     if (event.time && event.kind != EventKind::shares) return on_common_clock(event, *event.time);
     const auto seen = stage_.survey.marked.find(event.after_step);
     if (seen != stage_.survey.marked.end())
@@ -146,6 +149,24 @@ class RunTracks {
     const auto metrics = metrics_.find(event.after_step);
     if (metrics != metrics_.end()) return metrics->second;
     return event.after_step == 0 ? std::optional(stage_.origin) : std::nullopt;
+  }
+
+  /// When its first generation began; nothing: it took another's over.
+  std::optional<double> first_of_term(std::int64_t term) const {
+    for (const RunEvent& event : history_.events) {
+      if (event.kind != EventKind::generation || event.term != term) continue;
+      const auto began = stage_.survey.began.find(event.generation);
+      const bool is_at_its_begin = event.after_step == first_step_of(term);
+      if (began == stage_.survey.began.end() || !is_at_its_begin) return std::nullopt;
+      return stage_.aligned(began->second.node, began->second.time);
+    }
+    return std::nullopt;
+  }
+  /// After which a term goes on.
+  std::int64_t first_step_of(std::int64_t term) const {
+    for (const RunEvent& event : history_.events)
+      if (event.kind == EventKind::term && event.term == term) return event.after_step;
+    return 0;
   }
 
   /// Of a step that was done again after a resume, the commit in the event's term.
