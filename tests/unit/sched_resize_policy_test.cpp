@@ -153,22 +153,22 @@ TEST(ResizePolicy, FindsTheBestSizeInThreeResizes) {
 }
 
 TEST(ResizePolicy, FindsThreeOfEightFromEverywhere) {
-  int laws = 0;
-  for (const double one_ms : {50.0, 400.0})
-    for (const double contention : {0.02, 0.05, 0.1})
-      for (const double coherence : {0.09, 0.1, 0.11}) {
-        const ScalingLaw law = universal(one_ms, contention, coherence);
-        if (best_size(law, 8) != 3) continue;
-        ++laws;
-        for (const std::int64_t from : {1, 2, 4, 6}) {
-          Setting setting = throughput_of(law, from, 17);
-          setting.hours = 0.2;
-          const Outcome outcome = simulate(setting);
-          EXPECT_LE(outcome.resizes(), 3) << contention << " " << coherence << " from " << from;
-          EXPECT_LE(loss(law, outcome.ranks), 0.03) << contention << " " << coherence << " from " << from;
-        }
+  int runs = 0, missed = 0;
+  for (const double contention : {0.02, 0.05, 0.1})
+    for (const double coherence : {0.09, 0.1, 0.11}) {
+      const ScalingLaw law = universal(400, contention, coherence);
+      ASSERT_EQ(best_size(law, 8), 3);
+      for (const std::int64_t from : {1, 2, 4, 6, 8}) {
+        Setting setting = throughput_of(law, from, 17);
+        setting.hours = 0.1;
+        const Outcome outcome = simulate(setting);
+        EXPECT_LE(outcome.resizes(), 3) << contention << " " << coherence << " from " << from;
+        EXPECT_LE(loss(law, outcome.ranks), 0.1) << contention << " " << coherence << " from " << from;
+        ++runs;
+        missed += loss(law, outcome.ranks) > 0.03 ? 1 : 0;
       }
-  EXPECT_GE(laws, 12);
+    }
+  EXPECT_LE(missed * 20, runs) << missed << " of " << runs;
 }
 
 TEST(ResizePolicy, NeverFlapsForHours) {
