@@ -434,6 +434,31 @@ class SlowModel final : public SmallModel {
   Duration forward_, backward_;
 };
 
+/// What a rank spent on a step up to its commit travels with that commit.
+TEST(StepVotes, WordsAreAskedForOnceTheStepIsSummedUp) {
+  using std::chrono::milliseconds;
+  expect_all_well(run_ranks({"aab"}, [](Result<Communicator>& communicator, int rank) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    SlowModel model(milliseconds(rank == 1 ? 20 : 0), {});
+    auto trainer = Trainer::make(*communicator, model, options_with(0));
+    if (!trainer.ok()) return trainer.error().message;
+    StepParts own;
+    StepSpec spec{0, batch_samples, 0.1, 1, false};
+    spec.words = [&](const StepParts& parts) -> std::vector<std::int64_t> {
+      own = parts;
+      return {rank == 1 ? parts.forward.count() : StepSpec::nothing_said, StepSpec::nothing_said, rank};
+    };
+    const auto outcome = trainer->step(spec, passes_of(0, 8 * rank, 8, 8));
+    if (!outcome.ok()) return outcome.error().message;
+    if (outcome->words.size() != 3) return concat(outcome->words.size(), " words were heard");
+    if (outcome->words[0] < Duration(milliseconds(20)).count()) return "rank 1 forward was not heard";
+    if (outcome->words[1] != StepSpec::nothing_said || outcome->words[2] != 0) return "not the least";
+    if (own.forward != outcome->parts.forward || own.reduce != outcome->parts.reduce) return "other parts";
+    if (own.commit != Duration::zero()) return "the commit was over already";
+    return {};
+  }));
+}
+
 TEST(StepParts, SayWhereTheTimeWentAndAddUp) {
   using std::chrono::milliseconds;
   expect_all_well(run_ranks({"aa"}, [](Result<Communicator>& communicator, int rank) -> std::string {
