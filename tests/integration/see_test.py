@@ -159,9 +159,6 @@ class See(Coordinated, Refusals):
         for expected in ("stopped", "Throughput", "Scaling", "resize", "Efficiency E(N)"):
             self.assertIn(expected, text)
 
-        if not list((run.folder / "telemetry").glob("worker-*.jsonl")):
-            self.assert_refused(self.paceline("timeline", run.folder), 2, "no telemetry")
-            self.skipTest("workers of this build write no telemetry files")
         code, out, err = self.paceline("timeline", run.folder)
         self.assertEqual((code, err), (0, ""), err)
         self.assertIn("2 workers on 1 node", out)
