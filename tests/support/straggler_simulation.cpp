@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
+
+#include "paceline/base/text.hpp"
 
 namespace paceline::testing {
 namespace {
@@ -74,7 +75,7 @@ class Simulation {
   SimulatedRank make_rank(int index) {
     SimulatedRank rank;
     rank.worker = next_worker_++;
-    rank.node = "n" + std::to_string(index / job_.ranks_per_node);
+    rank.node = concat("n", index / job_.ranks_per_node);
     rank.speed_log = job_.spread * normal();
     rank.free_s = now_s_;
     rank.next_heartbeat_s = now_s_ + heartbeat_s * uniform();
