@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
+
+#include "paceline/base/text.hpp"
 
 #include "paceline/base/text.hpp"
 

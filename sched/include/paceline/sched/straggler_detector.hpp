@@ -121,8 +121,7 @@ struct StragglerRules {
   double least_cost = 0.03;     ///< of the step: what costs less isn't worth a word
   double least_exposed = 0.05;  ///< of the step: with less waiting for sums, wires aren't looked at
   double late = 0.08;  ///< of the step: a rank that joins the sums so much later keeps their senders waiting
-  double fixed_grains =
-      2;  ///< a pass may have a fixed part of so many grains: a smaller share costs more a grain
+  double fixed_grains = 2;   ///< which a pass may have as a fixed part: smaller shares cost more a grain
   double starved = 0.8;      ///< of the cores that it used before: it doesn't get them
   double least_cores = 0.8;  ///< which it must have used: who computes elsewhere can't be told to starve
   std::int64_t warm_up_steps = 5;  ///< of a process
@@ -136,7 +135,7 @@ struct StragglerRules {
 /// Ranks wait for each other, so what they wait for each other is never held against one: only what is its
 /// own work is compared, each part by itself, with the median of the other ranks, and with what is usual for
 /// that rank. docs/stragglers.md has the method. The state is a function of what was observed; no time, no
-/// randomness. Not thread-safe. Memory is about 3 KiB for each rank, whatever comes.
+/// randomness. Not thread-safe. Memory is under 4 KiB for each rank, whatever comes.
 class StragglerDetector {
  public:
   explicit StragglerDetector(const StragglerRules& rules = {}) : rules_(rules) {}
