@@ -34,7 +34,7 @@ struct Part {
 };
 
 /// Oldest first. The history says what each later term goes on from.
-Result<std::vector<Part>> parts_of(const std::string& run_dir, const RunHistory& history) {
+Result<std::vector<Part>> parts_of(const std::string& run_dir, const EventHistory& history) {
   std::vector<Part> parts;
   for (const EventReader::Seal& seal : history.resumed) parts.push_back({seal.term, seal.bytes});
   PACELINE_ASSIGN(const std::int64_t newest, newest_term(run_dir));
@@ -67,7 +67,7 @@ void take(std::string_view line, EventReader& reader, Explanation& explanation) 
 }  // namespace
 
 Result<Explanation> read_explanation(const std::string& run_dir) {
-  PACELINE_ASSIGN(const RunHistory history, read_history(run_dir));
+  PACELINE_ASSIGN(const EventHistory history, read_events(run_dir));
   PACELINE_ASSIGN(const std::vector<Part> parts, parts_of(run_dir, history));
   Explanation explanation;
   explanation.run = history.run;
