@@ -64,7 +64,8 @@ void CoordinatorProcess::note_straggler(const StragglerEvent& event) {
   line.reason = event.sentence;
   if (record_) write_down(record_->add(line));
   log(LogLevel::info, event.sentence);
-  notice(false, event.sentence);
+  // What nobody is to blame for is for those who look.
+  if (event.suspect) notice(false, event.sentence);
 }
 
 }  // namespace paceline
