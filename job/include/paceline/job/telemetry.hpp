@@ -23,8 +23,7 @@ struct Telemetry {
   double cpu_s = 0;             ///< user and system
   std::int64_t read_bytes = 0;  ///< by read calls of any kind, cached or not
   std::int64_t wire_bytes = 0;  ///< sent to ranks of other nodes
-  double wire_busy_s =
-      0;  ///< in which some of that was on its way, summed over ranks, of each the busiest connection
+  double wire_busy_s = 0;  ///< in which some of that was on its way; of each rank's connections the busiest
 
   // Of its node; workers of one node all say the same.
   std::int64_t network_sent_bytes = 0;      ///< by all cards but the loopback
