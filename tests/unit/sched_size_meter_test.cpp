@@ -129,8 +129,9 @@ void commit(PauseMeter& meter, double& time_s, int steps, std::int64_t epoch = 1
 TEST(PauseMeter, IsTheLongestGapNearAChangeBeyondAStep) {
   PauseMeter meter;
   double time_s = 1000;
+  meter.changed();  // a job begins
   commit(meter, time_s, 50);
-  EXPECT_EQ(meter.last_s(), 0);
+  EXPECT_LT(meter.total_s(), 0.001);
   meter.changed();
   commit(meter, time_s, 5);
   time_s += 0.3;  // the switch itself comes some steps after it was announced

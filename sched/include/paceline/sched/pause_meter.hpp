@@ -27,7 +27,7 @@ class PauseMeter {
     last_s_ = std::isfinite(time_s) ? time_s : 0;
     epoch_ = epoch;
     if (!usable) return;
-    if (!changing_) {
+    if (!changing_ || step_s_ == 0) {  // where no step is known yet, no pause can be told
       step_s_ = step_s_ == 0 ? gap_s : step_s_ + weight * (gap_s - step_s_);
       return;
     }
