@@ -2,6 +2,7 @@
 
 #include "commands.hpp"
 #include "paceline/bench/bench.hpp"
+#include "paceline/control/credentials.hpp"
 
 namespace {
 
@@ -14,6 +15,7 @@ struct Overloaded : Functions... {
 
 int main(int argc, char** argv) {
   using namespace paceline;
+  control::keep_tls_until_exit();
   const Result<Command> command = parse_command_line(argc, argv);
   if (!command.ok()) return complain(command.error());
   return std::visit(Overloaded{[](const ShowText& show) {

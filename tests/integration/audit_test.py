@@ -124,14 +124,15 @@ class Audit(unittest.TestCase, Refusals):
 
     def test_the_journal_has_a_line_for_each_thing(self):
         lines = [json.loads(line) for line in (self.folder / "right/journal/1.jsonl").read_text().splitlines()]
-        # A checkpoint is in there as soon as it is written, which in a run so short may be never.
-        types = [line["type"] for line in lines if line["type"] != "checkpoint"]
+        # A checkpoint is in there as soon as it is written, which in a run so short may be never; and on a busy machine a rank may be slow.
+        types = [line["type"] for line in lines if line["type"] not in ("checkpoint", "straggler")]
         self.assertEqual(types, ["journal", "generation"] + (["step"] * STEPS + ["epoch"]) * 3 + ["end"])
         self.assertEqual(lines[0]["order"]["seed"], 3)
         self.assertEqual(lines[0]["order"]["dataset"], str(self.folder / "data/train"))
         steps = [line for line in lines if line["type"] == "step"]
         self.assertEqual([line["step"] for line in steps], list(range(1, 49)))
         self.assertEqual([line["first"] for line in steps[:STEPS]], list(range(0, SAMPLES, BATCH)))
+        self.assertGreater(lines[-1].pop("time"), lines[1]["time"])
         self.assertEqual(lines[-1], {"type": "end", "status": "completed", "steps": 48})
 
     def test_a_hole_is_found(self):

@@ -1,6 +1,7 @@
 #include "paceline/control/credentials.hpp"
 
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -81,6 +82,11 @@ std::string folder_of(const std::string& run_dir) {
 }
 
 }  // namespace
+
+void keep_tls_until_exit() {
+  // It can only fail where memory is short, and then OpenSSL will say so itself.
+  static_cast<void>(OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr));
+}
 
 Result<Credentials> make_credentials(const std::string& run_dir, const std::string& secret) {
   PACELINE_ASSIGN(Credentials credentials, make(secret));

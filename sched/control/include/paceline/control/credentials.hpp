@@ -6,6 +6,11 @@
 
 namespace paceline::control {
 
+/// To be called first of all in a program that may speak TLS: OpenSSL is not to clean up at exit. gRPC's
+/// threads end some time after the last object that needed them, and would find gone what they still use: a
+/// crash of a program that has done its work. The system takes the memory back anyway.
+void keep_tls_until_exit();
+
 /// What the processes of one job know each other by: a certificate that each of them shows and expects, and a
 /// secret for the data plane. Made for each job, in RUN/credentials, for its owner's eyes alone.
 struct Credentials {
