@@ -1,5 +1,6 @@
 // Whether a size is better than the present one, and surely so.
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "paceline/base/text.hpp"
@@ -11,9 +12,13 @@ namespace {
 /// So far away a size may be tried whatever it may take: one must begin somewhere.
 constexpr double near = 2;
 
+std::string more_or_fewer(double gain) {
+  return concat(percent(std::abs(gain)), gain < 0 ? " fewer" : " more");
+}
+
 std::string gain_text(const ResizeGround& ground, const ScoredSize& size) {
-  return concat(percent(size.shown.gain), " more ", unit_of(ground.rules.objective), ", at least ",
-                percent(size.shown.gain_low));
+  return concat(more_or_fewer(size.shown.gain), " ", unit_of(ground.rules.objective), ", at least ",
+                more_or_fewer(size.shown.gain_low));
 }
 
 /// For good, if need be: where there is little to lose, or more to win.
@@ -90,8 +95,9 @@ Finding explore(const Field& field, const ScoredSize& size) {
   const auto& [ground, sizes, places, known] = field;
   const ResizeRules& rules = ground.rules;
   const ResizeCandidate& shown = size.shown;
-  const std::string expected = concat("between ", percent(shown.gain_low), " and ", percent(shown.gain_high),
-                                      " more ", unit_of(rules.objective), " are expected, ");
+  const std::string expected =
+      concat("between ", more_or_fewer(shown.gain_low), " and ", more_or_fewer(shown.gain_high), " ",
+             unit_of(rules.objective), " are expected, ");
   const auto not_sure = [&](const std::string& but) {
     return rejected(ResizeCause::uncertain, expected + but);
   };

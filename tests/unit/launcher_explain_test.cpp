@@ -41,9 +41,9 @@ std::vector<ResizeDecision> simulated_decisions(ResizeObjective objective = Resi
 }
 
 /// A run directory in which there are journals.
-class TestRun {
+class RunFolder {
  public:
-  TestRun() {
+  RunFolder() {
     std::filesystem::create_directory(folder_ / "journal");
     std::ofstream(folder_ / "job.json") << "{}";
   }
@@ -69,7 +69,7 @@ std::string generation_line(std::int64_t number, std::int64_t step, std::int64_t
   return line.dump() + "\n";
 }
 
-Explanation read(const TestRun& run) {
+Explanation read(const RunFolder& run) {
   Result<Explanation> explanation = read_explanation(run.path());
   EXPECT_TRUE(explanation.ok()) << explanation.error().message;
   return explanation.ok() ? std::move(*explanation) : Explanation{};
@@ -77,6 +77,18 @@ Explanation read(const TestRun& run) {
 
 bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
+}
+
+ExplainOptions whole(const std::string& run_dir) {
+  ExplainOptions options;
+  options.run_dir = run_dir;
+  return options;
+}
+
+ExplainOptions with_replay(const std::string& run_dir) {
+  ExplainOptions options = whole(run_dir);
+  options.replay = true;
+  return options;
 }
 
 // ---- records
@@ -134,24 +146,29 @@ TEST(DecisionRecord, RefusesWhatIsNone) {
 }
 
 TEST(DecisionRecord, SurvivesDamage) {
-  const std::vector<ResizeDecision> decisions = simulated_decisions();
+  ResizeRules rules;
+  rules.objective = ResizeObjective::throughput;
+  ResizeFacts facts{.ranks = 2, .wish = 2, .max_ranks = 4, .places = 4, .step = 90, .steps_left = 900};
+  facts.forecasts = {{2, 50, 49, 51, true}, {4, 30, 25, 35, false}};
+  ResizeState state;
+  state.now_s = 99;
+  state.wish = state.ranks = 2;
+  const std::string line = decision_line(decide_resize(rules, state, 100, facts), 90, began);
+  ASSERT_TRUE(has(line, "\"verdict\":\"grow\"")) << line;
   const std::string alphabet = R"({}[]",:0123456789-.eE\truefalsn )";
-  const Tally outcome =
-      feed({decision_line(decisions.front(), 1, began), decision_line(decisions.back(), 9, began)}, alphabet,
-           1, [](const std::string& text) {
-             const Result<DecisionRecord> record = parse_decision(text);
-             if (!record.ok()) {
-               EXPECT_EQ(record.error().code, ErrorCode::corrupt);
-               return false;
-             }
-             // What can be read can be decided on again, whatever it says.
-             std::ignore = replay(record->decision);
-             const std::string again = decision_line(record->decision, record->step, record->time);
-             const auto reread = parse_decision(again);
-             EXPECT_TRUE(reread.ok() && decision_line(reread->decision, reread->step, reread->time) == again)
-                 << text;
-             return true;
-           });
+  const Tally outcome = feed({line}, alphabet, 1, [](const std::string& text) {
+    const Result<DecisionRecord> record = parse_decision(text);
+    if (!record.ok()) {
+      EXPECT_EQ(record.error().code, ErrorCode::corrupt);
+      return false;
+    }
+    // What can be read can be decided on again, whatever it says.
+    std::ignore = replay(record->decision);
+    const std::string again = decision_line(record->decision, record->step, record->time);
+    const auto reread = parse_decision(again);
+    EXPECT_TRUE(reread.ok() && decision_line(reread->decision, reread->step, reread->time) == again) << text;
+    return true;
+  });
   EXPECT_GT(outcome.good, 100);
   EXPECT_GT(outcome.bad, 1000);
 }
@@ -176,7 +193,7 @@ TEST(DecisionRecord, TakesTheRulesOfTheJobFile) {
 // ---- replaying
 
 TEST(Replay, OfAWholeJournalGivesTheSameDecisions) {
-  const TestRun run;
+  const RunFolder run;
   run.append(1, journal_line(header_of(1)));
   std::int64_t decisions = 0;
   for (const ResizeObjective objective :
@@ -189,11 +206,11 @@ TEST(Replay, OfAWholeJournalGivesTheSameDecisions) {
   EXPECT_EQ(replayed.same, decisions);
   EXPECT_GT(decisions, 10);
   EXPECT_TRUE(replayed.different.empty()) << replayed.different.front();
-  EXPECT_EQ(explain({.run_dir = run.path(), .replay = true}), exit_done);
+  EXPECT_EQ(explain(with_replay(run.path())), exit_done);
 }
 
 TEST(Replay, NoticesWhatWasChanged) {
-  const TestRun run;
+  const RunFolder run;
   run.append(1, journal_line(header_of(1)));
   for (const ResizeDecision& decision : simulated_decisions())
     if (decision.verdict == ResizeVerdict::grow) {
@@ -214,14 +231,14 @@ TEST(Replay, NoticesWhatWasChanged) {
       << replayed.different[0];
   EXPECT_TRUE(has(replayed.different[1], "with other figures or words")) << replayed.different[1];
   EXPECT_TRUE(has(replayed.different[2], "this is no decision")) << replayed.different[2];
-  EXPECT_EQ(explain({.run_dir = run.path(), .replay = true}), exit_failed);
-  EXPECT_EQ(explain({.run_dir = run.path()}), exit_done);
+  EXPECT_EQ(explain(with_replay(run.path())), exit_failed);
+  EXPECT_EQ(explain(whole(run.path())), exit_done);
 }
 
 // ---- what is shown
 
 /// Two terms, of which the first was cut off after a step that counts, and a line that is not whole.
-void write_history(const TestRun& run) {
+void write_history(const RunFolder& run) {
   run.append(1, journal_line(header_of(1)));
   run.append(1, generation_line(1, 0, 2, "the job begins"));
   run.append(1, journal_line(JournalStep{1, 1, 0, 8, 1}));
@@ -248,7 +265,7 @@ void write_history(const TestRun& run) {
 }
 
 TEST(Explanation, HasAllTermsAndOnlyWhatCounts) {
-  const TestRun run;
+  const RunFolder run;
   write_history(run);
   const Explanation explanation = read(run);
   EXPECT_EQ(explanation.run, "mine/1");
@@ -265,7 +282,7 @@ TEST(Explanation, HasAllTermsAndOnlyWhatCounts) {
 }
 
 TEST(Explanation, ShowsADecisionWithItsCandidates) {
-  const TestRun run;
+  const RunFolder run;
   write_history(run);
   const std::string text = explanation_text(read(run), 2);
   EXPECT_TRUE(has(text, "6 earlier events are not shown\n")) << text;
@@ -279,7 +296,7 @@ TEST(Explanation, ShowsADecisionWithItsCandidates) {
 }
 
 TEST(Explanation, IsOfUseToPrograms) {
-  const TestRun run;
+  const RunFolder run;
   write_history(run);
   const Explanation explanation = read(run);
   const Json json = Json::parse(explanation_json(explanation, 0, nullptr));
@@ -296,29 +313,48 @@ TEST(Explanation, IsOfUseToPrograms) {
 }
 
 TEST(Explanation, OfARunThatHasNotBegun) {
-  const TestRun run;
+  const RunFolder run;
   EXPECT_EQ(explanation_text(read(run), 0), "nothing has happened yet\n");
-  EXPECT_EQ(explain({.run_dir = run.path()}), exit_done);
+  EXPECT_EQ(explain(whole(run.path())), exit_done);
 }
 
 TEST(Explanation, OfWhatIsNoRun) {
   const TemporaryFolder folder;
-  EXPECT_EQ(explain({.run_dir = folder.path()}), exit_usage);
-  EXPECT_EQ(explain({.run_dir = folder / "nowhere"}), exit_usage);
+  EXPECT_EQ(explain(whole(folder.path())), exit_usage);
+  EXPECT_EQ(explain(whole(folder / "nowhere")), exit_usage);
 }
 
 TEST(ResizingDocument, HasADecisionThatIsMadeAgain) {
   const Result<std::string> text = read_file(std::string(PACELINE_SOURCE_DIR) + "/docs/resizing.md");
   ASSERT_TRUE(text.ok()) << text.error().message;
-  int decisions = 0;
-  for (const std::string& line : split(*text, '\n'))
-    if (line.starts_with(R"({"type":"decision")")) {
-      const Result<DecisionRecord> record = parse_decision(line);
-      ASSERT_TRUE(record.ok()) << record.error().message;
-      EXPECT_EQ(replay(record->decision), "");
-      ++decisions;
-    }
-  EXPECT_EQ(decisions, 1);
+  const std::string mark = "```json\n";
+  const std::size_t begin = text->find(mark);
+  ASSERT_NE(begin, std::string::npos);
+  const std::size_t end = text->find("```", begin + mark.size());
+  ASSERT_NE(end, std::string::npos);
+  const Result<DecisionRecord> record =
+      parse_decision(std::string_view(*text).substr(begin + mark.size(), end - begin - mark.size()));
+  ASSERT_TRUE(record.ok()) << record.error().message;
+  EXPECT_EQ(record->decision.verdict, ResizeVerdict::grow);
+  EXPECT_EQ(replay(record->decision), "");
+}
+
+// The threshold of each rule that the page names is the one that holds.
+TEST(ResizingDocument, HasTheThresholds) {
+  const Result<std::string> text = read_file(std::string(PACELINE_SOURCE_DIR) + "/docs/resizing.md");
+  ASSERT_TRUE(text.ok()) << text.error().message;
+  const ResizeRules rules;
+  for (const auto& [name, value] : {std::pair("least_gain", rules.least_gain),
+                                    {"least_marginal_efficiency", rules.least_marginal_efficiency},
+                                    {"explore_gain", rules.explore_gain},
+                                    {"explore_factor", rules.explore_factor},
+                                    {"most_resizes", static_cast<double>(rules.most_resizes)},
+                                    {"late_gain", rules.late_gain},
+                                    {"horizon_s", rules.horizon_s},
+                                    {"deadline_margin", rules.deadline_margin},
+                                    {"disappointment", rules.disappointment},
+                                    {"by_hand_s", rules.by_hand_s}})
+    EXPECT_TRUE(has(*text, concat("| `", name, "` | ", value))) << name << " " << value;
 }
 
 }  // namespace

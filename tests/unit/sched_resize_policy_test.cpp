@@ -246,7 +246,7 @@ TEST(ResizePolicy, GrowsWhereThatIsSureToPay) {
   EXPECT_NE(decision.candidates[2].against, "");
   EXPECT_EQ(decision.reason,
             "8 ranks instead of 2: a step takes 16 ms instead of 52 ms; 225% more samples per second, at "
-            "least 220%");
+            "least 220% more");
 }
 
 TEST(ResizePolicy, DecidesTheSameFromTheSame) {

@@ -1,6 +1,6 @@
 #include "elastic/decision_record.hpp"
 
-#include <array>
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -290,6 +290,22 @@ DecisionRecord read_record(const Json& json) {
   return record;
 }
 
+/// The same but for the last digits of numbers, which another machine's exponential function may have
+/// otherwise.
+bool alike(const OrderedJson& a, const OrderedJson& b) {
+  constexpr double tolerance = 1e-9;
+  if (a.is_number_float() && b.is_number_float()) {
+    const double x = a.get<double>(), y = b.get<double>();
+    return std::abs(x - y) <= tolerance * std::max({1.0, std::abs(x), std::abs(y)});
+  }
+  if (!a.is_structured() || a.type() != b.type()) return a == b;
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), alike);
+}
+
+OrderedJson json_of(const ResizeDecision& decision) {
+  return Writer::written(DecisionRecord{0, 0, decision});
+}
+
 }  // namespace
 
 ResizeRules resize_rules(const Job& job) {
@@ -330,8 +346,8 @@ Result<DecisionRecord> parse_decision(std::string_view line) {
 
 std::string replay(const ResizeDecision& was) {
   const ResizeDecision is = decide_resize(was.rules, was.before, was.now_s, was.facts);
-  // As lines, since numbers that are none equal nothing.
-  if (decision_line(was, 0, 0) == decision_line(is, 0, 0)) return "";
+  // As JSON, since numbers that are none equal nothing.
+  if (alike(json_of(was), json_of(is))) return "";
   const auto outcome = [](const ResizeDecision& decision) {
     return concat(name_of(decision.verdict), " (", name_of(decision.cause), "), ", decision.target,
                   decision.target == 1 ? " rank" : " ranks");

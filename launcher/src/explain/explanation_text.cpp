@@ -57,6 +57,7 @@ std::string part_played(const ResizeDecision& decision, const ResizeCandidate& c
   if (decision.verdict != ResizeVerdict::hold && candidate.ranks == decision.target) return "chosen";
   if (candidate.ranks == decision.facts.ranks)
     return decision.verdict == ResizeVerdict::hold ? "now, kept" : "now";
+  if (candidate.eligible && candidate.against.empty()) return "wanted";
   return candidate.ranks == decision.runner_up ? "runner-up" : "";
 }
 
