@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -431,7 +430,7 @@ TEST(StragglerDetector, SaysInASentenceWhoWhatAndSinceWhen) {
 }
 
 TEST(StragglerDetector, SaysWhatTheDocumentSaysThatItDoes) {
-  std::ifstream file(std::filesystem::path(__FILE__).parent_path() / "../../docs/stragglers.md");
+  std::ifstream file(PACELINE_DOCS "/stragglers.md");
   const std::string document{std::istreambuf_iterator<char>(file), {}};
   ASSERT_FALSE(document.empty());
   const auto expect_in_document = [&](const std::vector<StragglerEvent>& events) {
