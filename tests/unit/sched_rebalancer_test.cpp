@@ -160,7 +160,7 @@ TEST(AssignGrains, EqualRanksGetEqualShares) {
 
 // ---- costs -----------------------------------------------------------------------------------------
 
-TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterSix) {
+TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterFive) {
   CostEstimate cost{CostRules{}};
   for (int i = 0; i < 50; ++i) cost.observe(1);
   for (int i = 0; i < 2; ++i) cost.observe(2);
@@ -169,7 +169,7 @@ TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterSix) {
   EXPECT_EQ(cost.changes(), 1);
   EXPECT_DOUBLE_EQ(cost.level(), 2);
   EXPECT_EQ(cost.count(), 3);
-  for (int i = 0; i < 5; ++i) cost.observe(1);
+  for (int i = 0; i < 4; ++i) cost.observe(1);
   EXPECT_EQ(cost.changes(), 1);
   cost.observe(1);
   EXPECT_EQ(cost.changes(), 2);
