@@ -86,6 +86,10 @@ PartReport summary_of(const LiveReport& report, const LiveOptions& options) {
       steps("slowed: until ten steps together reach 93%", slowed, &Following::steps_to_93_percent);
   const Figure back_to_93 =
       steps("ended: until ten steps together reach 93%", ended, &Following::steps_to_93_percent);
+  const Figure shares_for_93 =
+      steps("slowed: until shares are right for 93%", slowed, &Following::shares_for_93_percent);
+  const Figure shares_back =
+      steps("ended: until shares are right for 93%", ended, &Following::shares_for_93_percent);
   const Figure lost{"lost by balancing equal ranks", "%", losses_percent(report)};
   Figure undisturbed{"undisturbed step", "ms", {}}, slow_step{"step with the slow rank", "ms", {}};
   for (const RoundOfSlowing& round : report.disturbed.rounds) {
@@ -97,16 +101,16 @@ PartReport summary_of(const LiveReport& report, const LiveOptions& options) {
       concat("rank ", options.slow.rank, " of ", options.ranks, " at one part in ", options.slow.factor,
              " of its speed; ", report.grains_per_rank, " grains for each rank; ", report.disturbed.moves,
              " moves in ", report.disturbed.steps, " steps"),
-      {undisturbed, slow_step, of_ideal, of_before, to_93, back_to_93,
-       steps("slowed: until shares are right for 93%", slowed, &Following::shares_for_93_percent),
-       steps("ended: until shares are right for 93%", ended, &Following::shares_for_93_percent),
+      {undisturbed, slow_step, of_ideal, of_before, to_93, back_to_93, shares_for_93, shares_back,
        steps("slowed: until ten steps together reach 95%", slowed, &Following::steps_to_95_percent),
        steps("ended: until ten steps together reach 95%", ended, &Following::steps_to_95_percent), lost},
       {}};
   part.targets = {
       {"median of the ranks' speeds together, slowed", "", median_of(of_ideal.values), least_fraction, true},
       {"median until 93%, slowed", "steps", median_of(to_93.values), most_steps},
+      {"median until shares are right for it", "steps", median_of(shares_for_93.values), most_steps},
       {"median until 93%, ended", "steps", median_of(back_to_93.values), most_steps},
+      {"median until shares are right for it", "steps", median_of(shares_back.values), most_steps},
       {"median lost by balancing equal ranks", "%", median_of(lost.values), most_loss_percent},
       {"moves in steady state", "", static_cast<double>(report.disturbed.late_moves + moves_of_equal(report)),
        0}};
@@ -133,6 +137,8 @@ json to_json(const LiveReport& report, const LiveOptions& options) {
           {"fraction_of_steps_moving", moving_part(report)},
           {"steps_to_95_percent", median_steps(report, slowed, &Following::steps_to_95_percent)},
           {"steps_to_93_percent", median_steps(report, slowed, &Following::steps_to_93_percent)},
+          {"shares_for_93_percent", median_steps(report, slowed, &Following::shares_for_93_percent)},
+          {"shares_back_for_93_percent", median_steps(report, ended, &Following::shares_for_93_percent)},
           {"steps_back_to_95_percent", median_steps(report, ended, &Following::steps_to_95_percent)},
           {"steps_back_to_93_percent", median_steps(report, ended, &Following::steps_to_93_percent)},
           {"lost_by_equal_ranks_percent", median_of(losses_percent(report))},

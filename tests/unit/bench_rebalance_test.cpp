@@ -283,8 +283,7 @@ TEST(BenchRebalance, CountsStepsFromTheChange) {
     EXPECT_NEAR(round.recovered.fraction_of_ideal, 1, 1e-4);
     EXPECT_EQ(round.slowed.shares_for_93_percent, 7);
     EXPECT_EQ(round.recovered.shares_for_93_percent, 7);
-    // One of ten is left out at each end, so that a window may begin a step early; or two, where one slow step
-    // among eight is still within 5%.
+    // One of ten is left out at each end, so that a window may begin a step or two early.
     EXPECT_EQ(round.slowed.steps_to_93_percent, 6);
     EXPECT_EQ(round.recovered.steps_to_95_percent, 5);
     EXPECT_EQ(round.slowed.moves, 1);
@@ -329,6 +328,8 @@ TEST(BenchRebalance, ReportsTrainingsInBothForms) {
   EXPECT_NEAR(json["fraction_of_steps_moving"].get<double>(), 0.008, 1e-12);
   EXPECT_EQ(json["steps_to_93_percent"], 6);
   EXPECT_EQ(json["steps_back_to_93_percent"], 5);
+  EXPECT_EQ(json["shares_for_93_percent"], 7);
+  EXPECT_EQ(json["shares_back_for_93_percent"], 7);
   EXPECT_NEAR(json["lost_by_equal_ranks_percent"].get<double>(), 0.4, 1e-9);
   EXPECT_EQ(json["rounds"].size(), 2U);
   EXPECT_EQ(json["equal"].size(), 3U);

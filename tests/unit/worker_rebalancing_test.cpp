@@ -92,7 +92,7 @@ TEST(Rebalancing, EqualRanksNeverMove) {
 
 TEST(Rebalancing, SlowFirstStepsOfARankMoveNothing) {
   Ranks ranks(2);
-  ranks.slow_steps = 5;
+  ranks.slow_steps = 10;
   for (int i = 0; i < 200; ++i) EXPECT_FALSE(ranks.train()) << "at step " << i;
 }
 

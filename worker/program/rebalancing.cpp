@@ -17,7 +17,7 @@ constexpr std::int64_t ranks_at_every_step = 64;
 // Steps between the commit that tells of new shares and the first step that is cut by them.
 constexpr std::int64_t steps_ahead = 1;
 // Of a generation, to which nobody listens.
-constexpr std::int64_t warm_up_steps = 5;
+constexpr std::int64_t warm_up_steps = 10;
 // What a loader has made in vain is made again beside a step.
 constexpr double move_cost_ms = 5;
 
