@@ -15,7 +15,7 @@ import training_test as small
 from elastic_test import LIMIT_S, wait_for
 
 NETNS = pathlib.Path(os.environ["PACELINE_SOURCE_DIR"]) / "bench" / "netns.sh"
-STEPS = 60
+STEPS = 150
 JOB = ("--set", "model={kind: cnn}", "--set", "batch.global=256", "--set", "epochs=100000", "--set", "reproducible=true")
 BOUNDED = (*JOB, "--set", f"steps={STEPS}")
 # The server takes keys from the home of whoever logs in; there it is put for this server alone.
@@ -99,7 +99,7 @@ class Hosts(coordinated.Coordinated):
     def test_hosts_of_a_file(self):
         hosts = self.folder / "hosts"
         hosts.write_text(f"# two of them\n{self.addresses[0]} slots=1\n\n{self.addresses[1]} slots=2\n")
-        run = self.start_on(hosts)
+        run = self.start_on(hosts, *JOB)
         run.await_steps(5)
         nodes = sorted(rank["node"] for rank in run.status()["ranks"])
         self.assertEqual(nodes, ["h1", "h2", "h2"])

@@ -116,14 +116,13 @@ Result<std::vector<NodeReport>> Fleet::gather(StopSignals& signals) {
     if (nonsense_) return *nonsense_;
     if (const int signal = signals.take(); signal != 0)
       return Error{ErrorCode::aborted, "stopped before anything was started"};
-    for (Connection& connection : connections_) {
-      if (!connection.ended()) continue;
-      pump(0);  // its last words
-      if (!are_all_there()) return describe_loss(connection);
-    }
+    const auto lost =
+        std::ranges::find_if(connections_, [](Connection& each) { return each.ended().has_value(); });
+    if (lost != connections_.end()) pump(0);  // its last words
     // One that cannot take part says why and ends; the others would wait for it.
     if (!complaints_.empty())
       return Error{ErrorCode::invalid_argument, concat("an agent cannot take part: ", complaints_.front())};
+    if (lost != connections_.end() && !are_all_there()) return describe_loss(*lost);
     if (deadline.passed())
       return Error{ErrorCode::timeout, concat("waited ", to_seconds(gather_limit), " s for the agents of ",
                                               missing(), " (started by ", allocation_.by, ")", said_last())};
