@@ -177,6 +177,7 @@ StragglerDetector::Active StragglerDetector::described_common(Quantity quantity)
   event.cause = cause_of(event.part);
   if (2 * starved > ranks) event.cause = StragglerCause::starved;
   if (quantity == data) event.ratio = 1 / std::max(1 - common.over(), least_part);
+  if (const Rank* end = quantity == wires ? rank_at_all_slow_wires() : nullptr) event.suspect = end->who;
   if (!lost_s.empty()) event.lost_s_per_step = median_of(std::move(lost_s));
   event.sentence = sentence_of(event, ranks);
   return {event, common.sum.since_s(), now_s_};
@@ -196,9 +197,12 @@ void StragglerDetector::judge_common(Quantity quantity, std::vector<StragglerEve
     return end(StragglerEnding::usual);
   }
   if (!common.sum.complete(common_rule(quantity), now_s_) || !is_common(quantity, common.over())) return;
-  if (quantity == wires && !wires_matter()) return;
-  common.active = described_common(quantity);
-  events.push_back(common.active->event);
+  // That all wait for one node's wires is known by then, and no news.
+  if (quantity == wires && (!wires_matter() || !slow_wires_.empty())) return;
+  const Active found = described_common(quantity);
+  if (quantity == wires && !found.event.suspect && now_s_ - found.since_s < sees_node_after_s) return;
+  common.active = found;
+  events.push_back(found.event);
 }
 
 }  // namespace paceline

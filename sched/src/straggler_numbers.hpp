@@ -13,6 +13,9 @@ inline double median_of_sorted(const std::vector<double>& sorted) {
   return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/// After something is slow on wires: until then another pair may show which end it is, or that it's all.
+inline constexpr double sees_node_after_s = 1.2;
+
 inline double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return median_of_sorted(values);

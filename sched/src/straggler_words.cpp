@@ -54,7 +54,11 @@ std::string does(const StragglerEvent& event, bool one) {
   return concat(one ? " takes " : " take ", ratio, longer, " to send a byte to other nodes");
 }
 
-std::string wire_sentence(const StragglerEvent& event) {
+std::string wire_sentence(const StragglerEvent& event, std::size_t ranks) {
+  if (ranks > 1)
+    return concat("the network of ", shown(event.suspect->node), " is slow: all ranks alike take ",
+                  times(event.ratio), " as long as before to send a byte, and longest to ",
+                  shown_rank(*event.suspect));
   const std::string much =
       concat(" takes ", times(event.ratio), " as long as the other ranks' median to send a byte");
   if (!event.pair) return concat(shown_rank(*event.suspect), much, " to other nodes");
@@ -105,7 +109,7 @@ std::string sentence_of(const StragglerEvent& event, std::size_t ranks) {
   const double for_s = to_seconds(event.at - event.since);
   const bool one = event.suspect || ranks == 1;
   const std::string what = event.part == StepPart::wire && event.suspect
-                               ? wire_sentence(event)
+                               ? wire_sentence(event, ranks)
                                : concat(who_of(event, ranks), does(event, one));
   const char* blame = one                            ? ""
                       : event.part == StepPart::data ? ": the filesystem is slow"

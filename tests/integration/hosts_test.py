@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import coordinated
+import insight_test as insight
 import training_test as small
 from elastic_test import LIMIT_S, wait_for
 
@@ -21,6 +23,10 @@ BOUNDED = (*JOB, "--set", f"steps={STEPS}")
 # The server takes keys from the home of whoever logs in; there it is put for this server alone.
 SERVER = """mount -t tmpfs -o mode=700 none ~/.ssh && cp "$1/key.pub" ~/.ssh/authorized_keys && chmod 600 ~/.ssh/authorized_keys &&
 exec dropbear -F -E -s -r "$1/server" -p 22 -P "$1/pid-$2" """
+
+
+def stragglers(run):
+    return insight.lines(run, "straggler")
 
 
 def missing():
@@ -179,6 +185,28 @@ class Hosts(coordinated.Coordinated):
         os.kill(connection, signal.SIGKILL)
         self.assert_same_bits(run)
         self.assertIn(f"ssh to {self.addresses[1]} was killed by signal 9", run.err)
+
+    def slow_down(self, host, rate):
+        """Both directions of a host's wire, as bench/netns.sh has made it."""
+        for where in (("-n", f"{self.name}-{host}", "qdisc", "change", "dev", "eth0"), ("qdisc", "change", "dev", f"{self.name}b{host[1:]}")):
+            subprocess.run(["tc", *where, "root", "tbf", "rate", rate, "burst", "128kb", "latency", "20ms"], check=True, timeout=LIMIT_S)
+
+    def test_a_slow_wire_is_named(self):
+        run = self.start_on(",".join(f"{address}:1" for address in self.addresses), *JOB, "--set", "threads=1", "--set",
+                            "batch={global: 240, grain: 10}")
+        run.await_steps(150)
+        before = time.time()
+        self.slow_down("h2", "100mbit")
+        try:
+            def blamed(ended):
+                return [line for line in stragglers(run) if line["part"] == "wire" and line.get("node") == "h2" and line["ended"] == ended]
+            wait_for(lambda: blamed(False), f"the slow wires of h2; there are {stragglers(run)}")
+            self.assertEqual(blamed(False)[0]["cause"], "slow_wire")
+            self.assertGreater(blamed(False)[0]["time"], before)
+        finally:
+            self.slow_down("h2", "1gbit")
+        wait_for(lambda: blamed(True), f"their end; there are {stragglers(run)}")
+        self.stop_and_prove(run)
 
     def test_a_launcher_that_is_interrupted_or_killed(self):
         for number in (signal.SIGINT, signal.SIGKILL):

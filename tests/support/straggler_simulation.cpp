@@ -6,8 +6,6 @@
 
 #include "paceline/base/text.hpp"
 
-#include "paceline/base/text.hpp"
-
 namespace paceline::testing {
 namespace {
 
@@ -29,7 +27,8 @@ struct SimulatedRank {
   std::int64_t share = 0;
   double free_s = 0;  ///< when it can begin its next step
   double next_heartbeat_s = 0;
-  double wire_rate = 0;  ///< to its next, of late
+  double wire_rate = 0;     ///< to whom it sends most slowly, of late
+  std::size_t wire_to = 0;  ///< to whom that is
   MeasuredSums sums;
   struct OnItsWay {
     double arrives_s = 0;
@@ -44,6 +43,7 @@ struct SimulatedRank {
 /// What one rank does in one step.
 struct Work {
   double data_s = 0, compute_s = 0, cpu_s = 0, arrives_s = 0, begins_s = 0, wire_s = 0;
+  std::vector<std::pair<std::size_t, double>> sent;  ///< to whom, and how long that takes
 };
 
 class Simulation {
@@ -111,8 +111,16 @@ class Simulation {
     return (rank + static_cast<std::size_t>(job_.ranks_per_node)) % ranks_.size();
   }
 
-  double wire_factor(std::size_t from) const {
-    const std::size_t to = next_of(from);
+  std::vector<std::size_t> receivers_of(std::size_t from) const {
+    if (!several_nodes()) return {};
+    if (!job_.sends_to_all) return {next_of(from)};
+    std::vector<std::size_t> all;
+    for (std::size_t to = 0; to < ranks_.size(); ++to)
+      if (ranks_[to].node != ranks_[from].node) all.push_back(to);
+    return all;
+  }
+
+  double wire_factor(std::size_t from, std::size_t to) const {
     return std::max(factor(What::slow_sending, from, 1), factor(What::slow_receiving, to, 1)) *
            std::max(factor(What::slow_network, from, 1), factor(What::slow_network, to, 1));
   }
@@ -132,7 +140,12 @@ class Simulation {
     work.compute_s = plain_s * factor(What::starved, index, 1);
     work.cpu_s = plain_s + 0.1 * work.data_s;
     work.arrives_s = work.begins_s + work.data_s + work.compute_s;
-    if (several_nodes()) work.wire_s = noisy(wire_busy_part * job_.step_s) * wire_factor(index);
+    const std::vector<std::size_t> receivers = receivers_of(index);
+    for (const std::size_t to : receivers) {
+      const double usual_s = wire_busy_part * job_.step_s / static_cast<double>(receivers.size());
+      work.sent.emplace_back(to, noisy(usual_s) * wire_factor(index, to));
+      work.wire_s += work.sent.back().second;
+    }
     return work;
   }
 
@@ -177,11 +190,19 @@ class Simulation {
     sums.optimizer_s += optimizer_s;
     sums.cpu_s += cpu_s;
     if (!several_nodes()) return;
-    // Who sends to a rank that isn't there yet stays busy until it is.
-    const double late_s = std::max(0.0, works[next_of(index)].arrives_s - work.arrives_s);
     sums.wire_bytes += bytes_per_step;
-    sums.wire_busy_s += work.wire_s + late_s;
-    const double rate = static_cast<double>(bytes_per_step) / (work.wire_s + late_s);
+    double slowest_s = 0;
+    for (const auto& [to, sent_s] : work.sent) {
+      // Who sends to a rank that isn't there yet stays busy until it is.
+      const double busy_s = sent_s + std::max(0.0, works[to].arrives_s - work.arrives_s);
+      sums.wire_busy_s += busy_s;
+      if (busy_s > slowest_s) {
+        slowest_s = busy_s;
+        rank.wire_to = to;
+      }
+    }
+    const double rate =
+        static_cast<double>(bytes_per_step) / static_cast<double>(work.sent.size()) / slowest_s;
     rank.wire_rate += (rank.wire_rate == 0 ? 1 : std::min(1.0, job_.step_s / 0.2)) * (rate - rank.wire_rate);
   }
 
@@ -199,7 +220,7 @@ class Simulation {
       report.sums.cpu_s += rank.mute ? 0 : part * cpu_s;
       if (rank.broken_wire_sensor) report.sums.wire_busy_s = std::numeric_limits<double>::quiet_NaN();
       if (several_nodes() && rank.wire_rate > 0 && !rank.mute) {
-        report.slowest_wire_rank = static_cast<std::int64_t>(next_of(index));
+        report.slowest_wire_rank = static_cast<std::int64_t>(rank.wire_to);
         report.slowest_wire_bytes_per_s = rank.wire_rate;
       }
       const double delay_s = uniform() < job_.late ? 0.35 * uniform() : 0.002;

@@ -42,6 +42,7 @@ struct SimulatedJob {
   double fixed_grains = 0.5;
   bool life = false;            ///< evaluation, checkpoints, rebalancing, repairs, a clock that jumps
   bool broken_sensors = false;  ///< the last rank says NaN of its wires, the one in the middle says nothing
+  bool sends_to_all = false;    ///< each rank to all those of other nodes, instead of in a ring
   bool spin = false;            ///< ranks use their cores while they wait
   std::vector<PlantedFault> faults;
 };

@@ -312,6 +312,63 @@ TEST(StragglerDetector, SaysThatOneSlowWireHasTwoEnds) {
   EXPECT_NE(began[0].event.sentence.find("or that of whom it sends to"), std::string::npos);
 }
 
+TEST(StragglerDetector, BlamesTheNodeThatAllSendToSlowly) {
+  for (const int ranks : {3, 4, 8})
+    for (const std::uint64_t seed : {1, 2, 3, 4, 5}) {
+      SCOPED_TRACE(concat(ranks, " ranks, seed ", seed));
+      SimulatedJob job;
+      job.ranks = ranks;
+      job.noise = 0.05;
+      job.seconds = 50;
+      job.seed = seed;
+      job.sends_to_all = true;
+      job.faults = {{What::slow_network, 1, 10, 20, 35}};
+      const SimulationResult result = simulate(job);
+      const std::vector<ObservedEvent> began = result.began();
+      ASSERT_EQ(began.size(), 1U) << told(result.events);
+      ASSERT_TRUE(began[0].event.suspect.has_value()) << began[0].event.sentence;
+      EXPECT_EQ(began[0].event.suspect->node, "n1") << began[0].event.sentence;
+      EXPECT_NE(began[0].event.sentence.find("the network of n1 is slow"), std::string::npos)
+          << began[0].event.sentence;
+      EXPECT_LE(began[0].at_s, 22);
+      EXPECT_EQ(result.events.size(), 2U) << told(result.events);
+    }
+}
+
+TEST(StragglerDetector, BlamesTheNodeForWhichOthersInTheRingWait) {
+  for (const std::uint64_t seed : {1, 2, 3, 4, 5}) {
+    SCOPED_TRACE(concat("seed ", seed));
+    SimulatedJob job;
+    job.ranks = 3;
+    job.noise = 0.05;
+    job.seconds = 50;
+    job.seed = seed;
+    job.faults = {{What::slow_network, 1, 8, 20, 35}, {What::slow_sending, 2, 2, 20, 35}};
+    const std::vector<ObservedEvent> began = simulate(job).began();
+    ASSERT_EQ(began.size(), 1U) << told(began);
+    ASSERT_TRUE(began[0].event.suspect.has_value()) << began[0].event.sentence;
+    EXPECT_EQ(began[0].event.suspect->node, "n1") << began[0].event.sentence;
+    EXPECT_LE(began[0].at_s, 22);
+  }
+}
+
+TEST(StragglerDetector, BlamesNoNodeForANetworkThatIsSlow) {
+  for (const int ranks : {2, 3, 4, 8})
+    for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+      SCOPED_TRACE(concat(ranks, " ranks, seed ", seed));
+      SimulatedJob job;
+      job.ranks = ranks;
+      job.noise = 0.05;
+      job.seconds = 30;
+      job.seed = seed;
+      job.sends_to_all = seed % 2 == 0;
+      job.faults = {{What::slow_network, -1, 5, 20, 1e9}};
+      const std::vector<ObservedEvent> began = simulate(job).began();
+      ASSERT_EQ(began.size(), 1U) << told(began);
+      EXPECT_FALSE(began[0].event.suspect.has_value()) << began[0].event.sentence;
+    }
+}
+
 TEST(StragglerDetector, DoesNotFlapWhereItCouldGoEitherWay) {
   for (const double factor : {1.12, 1.15, 1.25, 1.3}) {
     SimulatedJob job;

@@ -272,6 +272,10 @@ class StragglerDetector {
   [[nodiscard]] bool wire_suspicious(const Rank& rank) const;
   /// And how many slow pairs of nodes it is in.
   [[nodiscard]] std::pair<std::string, std::int64_t> node_to_blame(const Rank& rank) const;
+  [[nodiscard]] bool several_wires() const;
+  [[nodiscard]] bool others_are_better(const Rank& rank) const;
+  [[nodiscard]] std::vector<const Rank*> with_slow_wires() const;
+  [[nodiscard]] const Rank* rank_at_all_slow_wires() const;
   [[nodiscard]] Active described_wire(const Rank& rank, const std::string& node, std::int64_t pairs) const;
 
   [[nodiscard]] Instant instant_of(double at_s) const;
