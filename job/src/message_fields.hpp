@@ -159,6 +159,7 @@ struct MessageFields<Telemetry> {
     a.integer("memory_bytes", m.memory_bytes, 0, most_integer);
     a.integer("slowest_wire_rank", m.slowest_wire_rank, -1, most_integer);
     a.field("slowest_wire_bytes_per_s", m.slowest_wire_bytes_per_s);
+    a.field("gradient_noise_scale", m.gradient_noise_scale);
     a.field("gpu_busy", m.gpu_busy);
     a.field("gpu_memory_bytes", m.gpu_memory_bytes);
     a.field("gpu_power_w", m.gpu_power_w);

@@ -15,10 +15,14 @@ Error refused(const std::string& why) {
   return Error(ErrorCode::invalid_argument, concat("gradient norms ignored: ", why));
 }
 
-Status check(const std::vector<RankGradient>& ranks, double squared_norm) {
-  if (ranks.size() < 2) return refused("the noise can't be told from the gradient of fewer than two ranks");
-  const auto is_norm = [](double value) { return std::isfinite(value) && value >= 0; };
-  if (!is_norm(squared_norm)) return refused(concat("the sum's is ", squared_norm));
+constexpr const char* few_ranks = "the noise can't be told from the gradient of fewer than two ranks";
+
+bool is_norm(double value) {
+  return std::isfinite(value) && value >= 0;
+}
+
+Status check(const std::vector<RankGradient>& ranks) {
+  if (ranks.size() < 2) return refused(few_ranks);
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     if (ranks[rank].samples < 1)
       return refused(concat("rank ", rank, " has ", ranks[rank].samples, " samples"));
@@ -35,22 +39,31 @@ GradientNoise::GradientNoise(double smoothing_steps) noexcept : keep_(std::exp(-
 }
 
 Status GradientNoise::observe(const std::vector<RankGradient>& ranks, double squared_norm) {
-  PACELINE_TRY(check(ranks, squared_norm));
-  double batch = 0;
-  for (const RankGradient& rank : ranks) batch += static_cast<double>(rank.samples);
+  PACELINE_TRY(check(ranks));
+  std::int64_t batch = 0;
+  for (const RankGradient& rank : ranks) batch += rank.samples;
   double mean = 0;
   for (const RankGradient& rank : ranks)
-    mean += static_cast<double>(rank.samples) / batch * rank.squared_norm;
+    mean += static_cast<double>(rank.samples) / static_cast<double>(batch) * rank.squared_norm;
+  return observe(std::ssize(ranks), batch, mean, squared_norm);
+}
+
+Status GradientNoise::observe(std::int64_t ranks, std::int64_t batch, double mean, double squared_norm) {
+  if (ranks < 2) return refused(few_ranks);
+  if (batch < ranks) return refused(concat(ranks, " ranks cannot have ", batch, " samples"));
+  if (!is_norm(mean)) return refused(concat("the ranks' mean is ", mean));
+  if (!is_norm(squared_norm)) return refused(concat("the sum's is ", squared_norm));
   if (squared_norm > mean * (1 + rounding))
     return refused(concat("the mean gradient's (", squared_norm, ") is more than the ranks' (", mean,
                           "): they are of different steps, or not of means"));
-  const double variance = batch / static_cast<double>(ranks.size() - 1) * std::max(mean - squared_norm, 0.0);
+  const double samples = static_cast<double>(batch);
+  const double variance = samples / static_cast<double>(ranks - 1) * std::max(mean - squared_norm, 0.0);
   if (!std::isfinite(variance)) return refused("they are too large to be multiplied");
 
   const auto follow = [&](double& value, double seen) { value = keep_ * value + (1 - keep_) * seen; };
   follow(weight_, 1);
   follow(variance_, variance);
-  follow(squared_gradient_, squared_norm - variance / batch);
+  follow(squared_gradient_, squared_norm - variance / samples);
   ++steps_;
   return {};
 }

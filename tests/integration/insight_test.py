@@ -74,6 +74,8 @@ class Insight(coordinated.Coordinated):
             self.assertGreater(b["memory_bytes"], 50e6)
         status = run.await_status(lambda status: status["efficiency"], "the efficiency model")
         self.assertLess(status["efficiency"]["low"], status["efficiency"]["high"])
+        status = run.await_status(lambda status: status["gradient_noise_scale"], "the gradient noise scale")
+        self.assertGreater(status["gradient_noise_scale"], 0)
         self.stop_and_prove(run)
 
     # ---- metrics

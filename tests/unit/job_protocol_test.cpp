@@ -103,6 +103,7 @@ Telemetry telemetry() {
   telemetry.node_energy_j = 812.5;
   telemetry.memory_bytes = 314'572'800;
   telemetry.slowest_wire_rank = 2, telemetry.slowest_wire_bytes_per_s = 117e6;
+  telemetry.gradient_noise_scale = 412.5;
   telemetry.gpu_busy = 0.75, telemetry.gpu_memory_bytes = 8e9, telemetry.gpu_power_w = 310.5;
   telemetry.gpu_temperature_c = 61, telemetry.gpu_energy_j = 9000.5;
   return telemetry;

@@ -50,6 +50,7 @@ JobSnapshot full_snapshot() {
   job.loss = 0.25;
   job.samples_per_second = 1234.5;
   job.scaling_efficiency = 0.875;
+  job.gradient_noise_scale = 412.5;
   job.repairs = 1;
   job.resizes = 2;
   job.rebalances = 3;
@@ -136,6 +137,7 @@ TEST(MetricValues, AreTheSnapshots) {
                            "paceline_loss 0.25",
                            "paceline_samples_per_second 1234.5",
                            "paceline_scaling_efficiency_ratio 0.875",
+                           "paceline_gradient_noise_scale_samples 412.5",
                            "paceline_generation 3",
                            "paceline_ranks 2",
                            "paceline_ranks_wish 4",

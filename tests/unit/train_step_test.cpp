@@ -6,6 +6,7 @@
 #include <cmath>
 #include <latch>
 #include <limits>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -103,6 +104,49 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Step,
                                            StepCase{SmallModel::tied, "aa", {14, 10}, 6},
                                            StepCase{SmallModel::unused, "ab", {14, 10}, 6}),
                          [](const auto& parameter) { return concat("case", parameter.index); });
+
+double squared_norm_of_mean_gradient(std::int64_t step, std::int64_t first, std::int64_t count) {
+  SmallModel model(SmallModel::plain);
+  (model.loss(batch_of(step, first, count)).loss / count).backward();
+  double squares = 0;
+  for (const torch::Tensor& parameter : model.module().parameters())
+    squares += parameter.grad().square().sum().item<double>();
+  return squares;
+}
+
+TEST(GradientSpread, IsThatOfTheRanksMeanGradientsWhateverTheirShares) {
+  for (const SampleShares& shares : {SampleShares{8, 8, 8}, {3, 20, 1}, {10, 0, 14}}) {
+    double expected = 0;
+    std::int64_t at = 0, with_samples = 0;
+    for (const std::int64_t count : shares) {
+      if (count > 0) {
+        expected += static_cast<double>(count) / batch_samples * squared_norm_of_mean_gradient(16, at, count);
+        ++with_samples;
+      }
+      at += count;
+    }
+    expect_all_well(run_ranks({"aab"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+      if (!communicator.ok()) return communicator.error().message;
+      SmallModel model(SmallModel::plain);
+      auto trainer = Trainer::make(*communicator, model, options_with(0));
+      if (!trainer.ok()) return trainer.error().message;
+      const auto own = static_cast<std::size_t>(rank);
+      const std::int64_t first = std::accumulate(shares.begin(), shares.begin() + rank, std::int64_t{0});
+      for (const std::int64_t step : {15, 16}) {
+        const auto outcome =
+            trainer->step({step, batch_samples, 0.0, 1, false}, passes_of(step, first, shares[own], 7));
+        if (!outcome.ok()) return outcome.error().message;
+        if (outcome->spread.has_value() != (step == 16)) return "it is known of another step";
+        if (!outcome->spread) continue;
+        if (outcome->spread->ranks != with_samples) return concat(outcome->spread->ranks, " ranks");
+        const double found = outcome->spread->mean_squared_norm;
+        if (std::abs(found - expected) > 1e-5 * expected) return concat(found, " instead of ", expected);
+        if (outcome->gradient_norm * outcome->gradient_norm > found * (1 + 1e-5)) return "the mean is longer";
+      }
+      return {};
+    }));
+  }
+}
 
 // With batch norm, a batch cut in passes has other statistics than a whole one, so the weights differ from
 // the plain loop's; what must hold is the moving average: the passes' statistics weighted by their samples.

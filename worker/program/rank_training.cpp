@@ -317,6 +317,7 @@ Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome) {
 /// The step has committed.
 Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   measure(spec, outcome.parts);
+  if (outcome.spread) follow_noise(spec, *outcome.spread, outcome.gradient_norm);
   const StepRange range = plan_->steps.range(spec.step);
   ++counters_.committed;
   counters_.samples += range.positions.count;
@@ -346,6 +347,13 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   if (!leads() || is_quiet(spec.step)) return {};
   PACELINE_TRY(log_.send_some());
   return tell_progress(range, outcome.loss);
+}
+
+/// What the figures say where they make no sense is nothing: training does not depend on it.
+void RankTraining::follow_noise(const StepSpec& spec, const GradientSpread& spread, double gradient_norm) {
+  const double squared_norm = gradient_norm * gradient_norm;
+  if (!noise_.observe(spread.ranks, spec.global_samples, spread.mean_squared_norm, squared_norm).ok()) return;
+  link_.activity().board().set_gradient_noise_scale(noise_.noise_scale());
 }
 
 void RankTraining::measure(const StepSpec& spec, const StepParts& parts) {

@@ -13,6 +13,7 @@
 #include "paceline/allreduce.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/loader.hpp"
+#include "paceline/sched/gradient_noise.hpp"
 #include "paceline/train/trainer.hpp"
 #include "rate.hpp"
 #include "rebalancing.hpp"
@@ -81,6 +82,7 @@ class RankTraining {
   [[nodiscard]] Result<StepOutcome> train_step(std::int64_t step, const Wishes& wishes);
   [[nodiscard]] Status record(const StepSpec& spec, const StepOutcome& outcome);
   void measure(const StepSpec& spec, const StepParts& parts);
+  void follow_noise(const StepSpec& spec, const GradientSpread& spread, double gradient_norm);
   [[nodiscard]] Status balance(std::int64_t step, const StepOutcome& outcome);
   [[nodiscard]] Status end_epoch(std::int64_t epoch);
   [[nodiscard]] bool makes_checkpoints() const {
@@ -109,6 +111,9 @@ class RankTraining {
     return quiet_steps_ > 0 && step / quiet_steps_ % 2 == 1;
   }
 
+  /// Observations, of which there is one in sixteen steps.
+  static constexpr double noise_smoothing = 20;
+
   const StartMessage& start_;
   const Job& job_;
   AgentLink& link_;
@@ -128,6 +133,7 @@ class RankTraining {
   Communicator* communicator_ = nullptr;  // its; does not own
   std::optional<JobPlan> plan_;
   Rebalancing rebalancing_;
+  GradientNoise noise_{noise_smoothing};
   std::int64_t rebalances_ = 0;
   std::unique_ptr<Communicator> alone_;  // of this rank, before it is in any generation
   std::optional<Trainer> trainer_;       // after the communicator

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
 #include "paceline/base/clock.hpp"
 #include "paceline/job/telemetry.hpp"
@@ -38,10 +39,14 @@ class TelemetryBoard {
     steps_.commit_s += to_seconds(step.commit);
     steps_.optimizer_s += to_seconds(step.optimizer);
   }
-  /// All but the sums over steps, which add() alone changes.
+  /// All but what comes from steps, which others here change.
   void set_sample(const Telemetry& sample) {
     const std::lock_guard lock(mutex_);
     sample_ = sample;
+  }
+  void set_gradient_noise_scale(std::optional<double> samples) {
+    const std::lock_guard lock(mutex_);
+    steps_.gradient_noise_scale = samples;
   }
   [[nodiscard]] Telemetry read() const {
     const std::lock_guard lock(mutex_);
@@ -55,12 +60,13 @@ class TelemetryBoard {
     all.reduce_s = steps_.reduce_s;
     all.commit_s = steps_.commit_s;
     all.optimizer_s = steps_.optimizer_s;
+    all.gradient_noise_scale = steps_.gradient_noise_scale;
     return all;
   }
 
  private:
   mutable std::mutex mutex_;
-  Telemetry steps_;  // the sums over steps alone
+  Telemetry steps_;  // what comes from steps alone
   Telemetry sample_;
 };
 

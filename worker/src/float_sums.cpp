@@ -1,22 +1,28 @@
 #include <algorithm>
+#include <cmath>
 
 #include "gradient_sums.hpp"
 #include "limbs.hpp"
 #include "memory_format.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/train/optimizer.hpp"
 
 namespace paceline {
 namespace {
 
-// What the tail begins with: figures, each divided by the global sample count, then the limbs of what was
-// consumed. Normalisation statistics follow.
+// What the tail begins with: figures, each divided by the global sample count, what is known of how far apart
+// the ranks' gradients are, and the limbs of what was consumed. Normalisation statistics follow.
 enum Figure : std::size_t {
   loss_figure,
   correct_figure,
   sample_figure,
+  spread_ranks_figure,
+  spread_figure,
   consumed_figure,
   figure_count = consumed_figure + limb_count
 };
+
+constexpr std::int64_t spread_interval = 16;
 
 class FloatSums final : public GradientSums {
  public:
@@ -39,6 +45,8 @@ class FloatSums final : public GradientSums {
   void begin(const StepSpec& spec, bool /*again*/) override {
     step_ = spec.step;
     scale_ = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
+    samples_ = 0;
+    squares_ = 0;
     std::ranges::fill(tail(), 0.0F);
     put_limbs(spec.consumed, tail().subspan<consumed_figure, limb_count>());
   }
@@ -58,9 +66,11 @@ class FloatSums final : public GradientSums {
     tail()[loss_figure] += figures.loss;
     tail()[correct_figure] += static_cast<float>(figures.correct) * scale_;
     tail()[sample_figure] += static_cast<float>(figures.samples) * scale_;
+    samples_ += figures.samples;
   }
 
   [[nodiscard]] Work start(const BucketLayout::Bucket& bucket) override {
+    if (samples_ > 0 && measures_spread()) look_at(bucket);
     return communicator_.all_reduce_async(data_ + bucket.begin, bucket.end - bucket.begin, DataType::f32);
   }
   void finish(std::vector<Work>& /*works*/) override {}
@@ -72,12 +82,34 @@ class FloatSums final : public GradientSums {
     if (!consumed.has_value())
       return Error{ErrorCode::internal,
                    concat("step ", step_, ": figures that are whole numbers were not summed exactly")};
-    return StepSums{{data_, layout_.tail},  statistics(),          tail()[loss_figure],
-                    tail()[correct_figure], tail()[sample_figure], *consumed};
+    return StepSums{{data_, layout_.tail},
+                    statistics(),
+                    tail()[loss_figure],
+                    tail()[correct_figure],
+                    tail()[sample_figure],
+                    *consumed,
+                    spread()};
   }
   void publish() override {}
 
  private:
+  [[nodiscard]] bool measures_spread() const noexcept { return step_ % spread_interval == 0; }
+
+  /// Its gradients are this rank's alone, for the last time; each is b/B of the mean over the rank's b
+  /// samples.
+  void look_at(const BucketLayout::Bucket& bucket) {
+    const std::size_t end = std::min(bucket.end, layout_.tail);
+    squares_ += sum_of_squares({data_ + bucket.begin, end - bucket.begin});
+    if (bucket.end <= layout_.tail) return;
+    tail()[spread_ranks_figure] = 1;
+    tail()[spread_figure] = static_cast<float>(squares_ / (static_cast<double>(samples_) * scale_));
+  }
+
+  [[nodiscard]] std::optional<GradientSpread> spread() {
+    if (!measures_spread()) return std::nullopt;
+    return GradientSpread{std::llround(tail()[spread_ranks_figure]), tail()[spread_figure]};
+  }
+
   [[nodiscard]] std::span<float> tail() { return {data_ + layout_.tail, layout_.elements - layout_.tail}; }
 
   Communicator& communicator_;
@@ -86,7 +118,8 @@ class FloatSums final : public GradientSums {
   SharedBuffer buffer_;
   float* data_ = nullptr;              // buffer_'s
   std::vector<torch::Tensor> places_;  // of every parameter's gradient in it, in its shape
-  std::int64_t step_ = 0;
+  std::int64_t step_ = 0, samples_ = 0;
+  double squares_ = 0;  // of this rank's gradients, as far as they are in buckets that were started
   float scale_ = 1;
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ struct StepSums {
   double accuracy = 0;
   double samples = 0;  ///< what the passes had, of what the step has; rounding apart 1
   std::uint64_t consumed = 0;
+  std::optional<GradientSpread> spread;
 };
 
 /// Tensors whose sums are wanted: gradients in registration order, and normalisation statistics.

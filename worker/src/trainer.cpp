@@ -349,6 +349,7 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
   outcome.loss = sums.loss;
   outcome.accuracy = sums.accuracy;
   outcome.consumed = sums.consumed;
+  outcome.spread = sums.spread;
   // Rounding apart the samples of all passes are the global batch; a plan that lost some would show here.
   if (std::abs(sums.samples - 1.0) > 1e-3)
     return Error{ErrorCode::mismatch, concat("step ", spec.step, ": the ranks together had ",

@@ -43,6 +43,7 @@ JobSnapshot CoordinatorProcess::snapshot() {
     shown.samples_per_second = outcome_.progress->samples_per_second;
   }
   if (const auto present = insight_.present()) shown.scaling_efficiency = present->efficiency.value;
+  shown.gradient_noise_scale = insight_.gradient_noise_scale();
   shown.rebalances = rebalances_;
   shown.checkpoints = keeper_ ? keeper_->published() : 0;
   shown.pause_seconds = pauses_.total_s();

@@ -45,6 +45,10 @@ Json estimate_json(const std::optional<SizePrediction>& prediction) {
   return {{"value", efficiency.value}, {"low", efficiency.low}, {"high", efficiency.high}};
 }
 
+Json known_or_null(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
 Json stragglers_json(const std::vector<StragglerEvent>& events) {
   Json list = Json::array();
   for (const StragglerEvent& event : events)
@@ -185,6 +189,7 @@ std::string CoordinatorProcess::status_json() {
                        {"address", concat(options_.host, ":", server_->port())}}},
                      {"pause_s", pauses_.total_s()},
                      {"efficiency", estimate_json(insight_.present())},
+                     {"gradient_noise_scale", known_or_null(insight_.gradient_noise_scale())},
                      {"stragglers", stragglers_json(insight_.stragglers())},
                      {"agents", agents},
                      {"ranks", ranks}};

@@ -103,6 +103,16 @@ std::optional<SizePrediction> Insight::present() const {
   return members_.empty() ? std::nullopt : predict(std::ssize(members_), nodes_of(members_));
 }
 
+std::optional<double> Insight::gradient_noise_scale() const {
+  const Telemetry* oldest = nullptr;
+  for (const Member& member : members_) {
+    if (!member.heartbeat) continue;
+    const Telemetry& telemetry = member.heartbeat->telemetry;
+    if (oldest == nullptr || telemetry.steps > oldest->steps) oldest = &telemetry;
+  }
+  return oldest == nullptr ? std::nullopt : oldest->gradient_noise_scale;
+}
+
 std::optional<std::int64_t> Insight::silent_rank(Instant now) const {
   for (const Member& member : members_)
     if (!member.heartbeat || now - member.heard > silence) return member.rank;

@@ -49,6 +49,8 @@ class Insight {
   [[nodiscard]] std::optional<SizePrediction> predict(std::int64_t ranks, std::int64_t nodes) const;
   /// A rank of the present generation that has said nothing for a while, or never what its steps take.
   [[nodiscard]] std::optional<std::int64_t> silent_rank(Instant now) const;
+  /// In samples, as the ranks say, who all measure the same: the word of the one with the most steps.
+  [[nodiscard]] std::optional<double> gradient_noise_scale() const;
   /// Watts of all nodes and GPUs of the ranks, as far as they say; nothing where a node says nothing.
   [[nodiscard]] std::optional<double> power_w() const { return power_w_; }
 

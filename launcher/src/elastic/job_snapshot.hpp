@@ -43,7 +43,8 @@ struct JobSnapshot {
   std::int64_t epoch = 0;    ///< from 1; 0: none has begun
   std::optional<double> loss{};
   std::optional<double> samples_per_second{};
-  std::optional<double> scaling_efficiency{};  ///< E(N): 1 is linear; nothing until the model knows
+  std::optional<double> scaling_efficiency{};    ///< E(N): 1 is linear; nothing until the model knows
+  std::optional<double> gradient_noise_scale{};  ///< in samples; nothing where it can't be told
 
   std::int64_t repairs = 0;
   std::int64_t resizes = 0;

@@ -35,6 +35,8 @@ constexpr std::array definitions = {
     MetricDefinition{"paceline_scaling_efficiency_ratio", gauge, "ratio", "",
                      "Throughput over that of as many ranks without cost of scaling, by the efficiency "
                      "model; 1 is linear."},
+    MetricDefinition{"paceline_gradient_noise_scale_samples", gauge, "samples", "",
+                     "Gradient noise scale of late: a larger global batch than that hardly helps."},
     MetricDefinition{"paceline_generation", gauge, "number", "", "Generation that trains."},
     MetricDefinition{"paceline_ranks", gauge, "ranks", "", "Ranks of that generation."},
     MetricDefinition{"paceline_ranks_wish", gauge, "ranks", "", "Ranks that the job is to have."},

@@ -112,6 +112,7 @@ void add_job(Families& families, const JobSnapshot& job, double age_s) {
   families.add_known("paceline_loss", job.loss);
   families.add_known("paceline_samples_per_second", job.samples_per_second);
   families.add_known("paceline_scaling_efficiency_ratio", job.scaling_efficiency);
+  families.add_known("paceline_gradient_noise_scale_samples", job.gradient_noise_scale);
   families.add("paceline_generation", of(job.generation));
   families.add("paceline_ranks", of(job.ranks));
   families.add("paceline_ranks_wish", of(job.wish));

@@ -25,17 +25,17 @@ const optimizer::Kernels& kernels() {
   return widest;
 }
 
+// As torch::nn::utils::clip_grad_norm_ has it: keeps the division away from zero.
+constexpr double clip_epsilon = 1e-6;
+
+}  // namespace
+
 double sum_of_squares(std::span<const float> values) {
   double squares = 0;
   for (std::size_t begin = 0; begin < values.size(); begin += block_elements)
     squares += kernels().squares(values.data() + begin, std::min(block_elements, values.size() - begin));
   return squares;
 }
-
-// As torch::nn::utils::clip_grad_norm_ has it: keeps the division away from zero.
-constexpr double clip_epsilon = 1e-6;
-
-}  // namespace
 
 FlatOptimizer::FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed)
     : config_(config),

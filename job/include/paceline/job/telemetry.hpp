@@ -35,6 +35,9 @@ struct Telemetry {
   std::int64_t slowest_wire_rank = -1;  ///< of another node, to which sending was slowest of late; -1: none
   double slowest_wire_bytes_per_s = 0;  ///< while there was something to send
 
+  /// tr(Sigma) / |G|^2 of the gradients of late, in samples: beyond so many a larger batch hardly helps.
+  std::optional<double> gradient_noise_scale{};
+
   // Of its GPU, where it has one and that says so.
   std::optional<double> gpu_busy{};          ///< 0 to 1, of the last sampling period of the driver
   std::optional<double> gpu_memory_bytes{};  ///< used, by anybody

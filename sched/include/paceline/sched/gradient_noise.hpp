@@ -38,6 +38,9 @@ class GradientNoise {
   /// other (a mean is never longer than its parts).
   Status observe(const std::vector<RankGradient>& ranks, double squared_norm);
 
+  /// The same of ranks (that have samples) whose sum_i b_i / B |g_i|^2 is known, with B = `batch` samples.
+  Status observe(std::int64_t ranks, std::int64_t batch, double mean_squared_norm, double squared_norm);
+
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }  ///< observed
   [[nodiscard]] double variance() const noexcept;  ///< tr(Sigma), of one sample; 0 before the first step
   [[nodiscard]] double squared_gradient() const noexcept;  ///< |G|^2; can be below 0, where noise hides it

@@ -21,6 +21,9 @@ struct OptimizerConfig {
   double clip_norm = 0;                 ///< gradients of a larger norm are scaled down to it; 0: never
 };
 
+/// In f64, in a fixed order: the same bits on every instruction set. Any thread.
+[[nodiscard]] double sum_of_squares(std::span<const float> values);
+
 /// SGD with momentum (Sutskever et al. 2013, in PyTorch's form) or AdamW (Loshchilov and Hutter 2019) on flat
 /// memory: parameters, gradients and state are arrays with the same places, and an update is one pass over
 /// them; clipping takes one more over the gradients, for their norm. The same bits on every instruction set.

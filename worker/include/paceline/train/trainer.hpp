@@ -84,6 +84,14 @@ struct StepSpec {
   static constexpr std::int64_t nothing_said = std::numeric_limits<std::int64_t>::max();
 };
 
+/// How far apart the ranks' gradients were in a step, for the gradient noise scale.
+struct GradientSpread {
+  std::int64_t ranks = 0;  ///< that had samples
+  /// Of each rank's mean gradient the squared norm, their mean over the step's samples: sum_i b_i / B
+  /// |g_i|^2.
+  double mean_squared_norm = 0;
+};
+
 /// The same on every rank, times apart.
 struct StepOutcome {
   double loss = 0;                   ///< mean over the global batch
@@ -96,6 +104,8 @@ struct StepOutcome {
   std::vector<std::int64_t> words{};  ///< what all said, see StepSpec
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
+  /// In every sixteenth step, as it takes another look at all gradients, and not in reproducible mode.
+  std::optional<GradientSpread> spread{};
 };
 
 /// A named piece of what training has come to, as memory. Views; they stay where they are.
