@@ -102,7 +102,7 @@ run_test() {
   run "$name" 900 "$program"
   case $? in
     0) row "$name" passed "$(grep -c '^ok' "$log_dir/$name.log") cases" ;;
-    77) row "$name" skipped "$(grep -m 1 SKIPPED "$log_dir/$name.log")" ;;
+    77) row "$name" skipped "$(grep -m 1 SKIPPED "$log_dir/$name.log" | sed "s/^SKIPPED $name: //")" ;;
     *)
       failed=1
       row "$name" FAILED "$log_dir/$name.log"
@@ -120,7 +120,7 @@ run_benchmark() {
   run "$name" 900 "$program" --json "$json"
   case $? in
     0) ;;
-    77) row "$name" skipped "$(grep -m 1 SKIPPED "$log_dir/$name.log")" ;;
+    77) row "$name" skipped "$(grep -m 1 SKIPPED "$log_dir/$name.log" | sed "s/^SKIPPED $name: //")" ;;
     *)
       failed=1
       row "$name" FAILED "$log_dir/$name.log"

@@ -50,7 +50,7 @@ std::vector<T> values_of_all_kinds(std::size_t count, std::uint64_t seed) {
                            Limits::denorm_min(),
                            T{1}};
       if (i % 2 == 1) values[i] = static_cast<T>(normal(random));
-      if (i % 16 == 4) values[i] = special[i / 16 % std::size(special)];
+      if (i % 16 == 4) values[i] = special[(i / 16 + seed) % std::size(special)];
     }
   }
   return values;
