@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -115,7 +116,12 @@ Status JobRunner::read_figures(const JobTask& task, const Run& run, JobTrained& 
                                   : held_rank_seconds(journals, options_.ranks, run.began, ended);
   figures.cost = options_.price / 3600 * rank_seconds;
   PACELINE_ASSIGN(const std::string metrics, read_file(run.folder + "/metrics.jsonl", most_bytes));
-  trained.step_s = median_gap(parse_commits(metrics), 1, options_.steps).value_or(0);
+  const Commits commits = parse_commits(metrics);
+  trained.step_s = median_gap(commits, 1, options_.steps).value_or(0);
+  const auto is_after = [&run](const auto& commit) { return commit.second > run.launched; };
+  const auto first = std::ranges::find_if(commits, is_after);
+  if (figures.launches > 1 && first != commits.end())
+    trained.restart_s = std::max(0.0, first->second - run.launched - trained.step_s);
   return {};
 }
 
@@ -130,6 +136,7 @@ Result<JobTrained> JobRunner::train(const JobTask& task) {
   JobRun& figures = trained.run;
   FaultPlan left = task.faults;
   while (!figures.completed && figures.launches < most_launches) {
+    run.launched = seconds_since_1970();
     PACELINE_ASSIGN(const Launch launch, this->launch(task, run, left, figures.launches > 0));
     if (launch.refused) return Error{ErrorCode::invalid_argument, concat("a training: ", launch.why)};
     ++figures.launches;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "allocation/faults.hpp"
@@ -20,6 +21,9 @@ struct JobTask {
 struct JobTrained {
   JobRun run;
   double step_s = 0;  ///< median; 0: too few steps
+  /// From the end of the launch that was lost last to the first commit after it, but for that step's own
+  /// time.
+  std::optional<double> restart_s{};
 };
 
 /// Trains a small job to its end, whatever happens to it on the way: one that is lost is launched again from
@@ -38,7 +42,8 @@ class JobRunner {
   /// What is the same for all launches of one run.
   struct Run {
     std::string folder;
-    double began = 0;  ///< seconds since 1970
+    double began = 0;     ///< seconds since 1970
+    double launched = 0;  ///< the last time; the same
     Instant until{};
   };
   /// How one launch ended.

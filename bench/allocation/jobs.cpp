@@ -10,17 +10,18 @@
 namespace paceline::bench {
 namespace {
 
-constexpr std::int64_t most_probes = 3;  // of each kind, before the runs
+constexpr std::int64_t most_probes = 5;  // of each kind, before the runs
 // A machine that gets slower or quicker meanwhile does so for the reference too.
 constexpr std::int64_t rounds_per_reference = 10;
 
 struct Probes {
-  std::vector<double> seconds, costs, step_s;
+  std::vector<double> seconds, costs, step_s, restart_s;
 
   void add(const JobTrained& trained) {
     seconds.push_back(trained.run.seconds);
     costs.push_back(trained.run.cost);
     step_s.push_back(trained.step_s);
+    if (trained.restart_s) restart_s.push_back(*trained.restart_s);
   }
 };
 
@@ -44,11 +45,9 @@ Fault probe_fault(const AllocationOptions& options) {
   return {std::min(options.steps, half_way + every / 2 + 1), 0};
 }
 
+/// What a restart takes is seen within a run: between runs, a machine that is busy now and then takes more.
 StaticCosts costs_of(const AllocationOptions& options, const Probes& slow, const Probes& lost) {
-  StaticCosts costs{median(slow.seconds), median(slow.step_s), 0, options.checkpoint_steps};
-  const double with_fault = predicted_seconds({probe_fault(options)}, costs);
-  costs.restart_s = std::max(0.0, median(lost.seconds) - with_fault);
-  return costs;
+  return {median(slow.seconds), median(slow.step_s), median(lost.restart_s), options.checkpoint_steps};
 }
 
 void set_reference(const Probes& undisturbed, JobsReport& report) {
