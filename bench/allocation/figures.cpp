@@ -135,7 +135,22 @@ std::optional<CommonRate> common_rate(const std::vector<Commits>& jobs) {
   for (const Commits& commits : jobs)
     grains += std::ranges::count_if(
         commits, [&](const auto& commit) { return commit.second > begin && commit.second <= end; });
-  return CommonRate{static_cast<double>(grains) / (end - begin), end - begin};
+  return CommonRate{static_cast<double>(grains) / (end - begin), begin, end};
+}
+
+std::optional<double> energy_between(std::string_view telemetry, double began, double ended) {
+  std::optional<double> first, last;
+  for (const std::string& text : split(telemetry, '\n')) {
+    if (text.find(R"("node_energy_j":)") == std::string::npos) continue;
+    json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object() || !line["node_energy_j"].is_number() || !line.contains("time")) continue;
+    const double time = line.value("time", 0.0);
+    if (time < began || time > ended) continue;
+    last = line["node_energy_j"].get<double>();
+    if (!first) first = last;
+  }
+  if (!first || !(*last > *first)) return std::nullopt;
+  return *last - *first;
 }
 
 std::optional<double> tasks_score(std::int64_t tasks, double grains_per_second, double of_one) {

@@ -94,9 +94,14 @@ struct TasksFigures {
 /// Grains per second between the last job's first commit and the first job's last one. Nothing where the jobs
 /// were never all at work.
 struct CommonRate {
-  double grains_per_second = 0, seconds = 0;
+  double grains_per_second = 0;
+  double began = 0, ended = 0;  ///< of that interval; seconds since 1970
 };
 [[nodiscard]] std::optional<CommonRate> common_rate(const std::vector<Commits>& jobs);
+
+/// Joules that a node's processors and memory used between two times (seconds since 1970), by the samples of
+/// a worker's telemetry (docs/telemetry.md) that lie nearest within. Nothing where there are not two.
+[[nodiscard]] std::optional<double> energy_between(std::string_view telemetry, double began, double ended);
 
 /// The P_m of doing grains with `tasks` jobs at once, in comparison with one: time is that of a grain, cost
 /// that times the jobs. Nothing where one of the rates is 0.

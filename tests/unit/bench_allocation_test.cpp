@@ -224,11 +224,23 @@ TEST(BenchAllocation, RatesAreOfTheTimeInWhichAllAreAtWork) {
   for (int i = 0; i <= 100; ++i) late[i + 1] = 15 + 0.2 * i;   // from 15 on
   const auto rate = common_rate({early, late});
   ASSERT_TRUE(rate);
-  EXPECT_NEAR(rate->seconds, 5, 1e-9);
+  EXPECT_NEAR(rate->began, 15, 1e-9);
+  EXPECT_NEAR(rate->ended, 20, 1e-9);
   EXPECT_NEAR(rate->grains_per_second, 15, 0.5);
   EXPECT_FALSE(common_rate({early, {}}));
   EXPECT_FALSE(common_rate({}));
   EXPECT_FALSE(common_rate({early, Commits{{1, 30.0}, {2, 31.0}}})) << "one began when the other had ended";
+}
+
+TEST(BenchAllocation, EnergyIsThatOfTheInterval) {
+  std::string telemetry;
+  for (int i = 0; i < 10; ++i)
+    telemetry += concat(R"({"type":"sample","time":)", 100 + i, R"(,"node_energy_j":)", 50 * i, "}\n",
+                        R"({"type":"sample","time":)", 100 + i, R"(,"cpu_s":3})", "\n");
+  EXPECT_EQ(energy_between(telemetry, 102.5, 106.5), 150) << "from 103 to 106";
+  EXPECT_EQ(energy_between(telemetry + R"({"node_energy_j":nul)", 0, 1000), 450);
+  EXPECT_FALSE(energy_between(telemetry, 103, 103)) << "one sample";
+  EXPECT_FALSE(energy_between(R"({"type":"sample","time":1,"cpu_s":3})", 0, 1000));
 }
 
 TEST(BenchAllocation, ScoresTasksBesideOneJobAlone) {
