@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t most_probes = 5;  // of each kind, before the runs
 // A machine that gets slower or quicker meanwhile does so for the reference too.
-constexpr std::int64_t rounds_per_reference = 10;
+constexpr std::int64_t rounds_per_reference = 2;
 
 struct Probes {
   std::vector<double> seconds, costs, step_s, restart_s;
@@ -56,15 +56,15 @@ void set_reference(const Probes& undisturbed, JobsReport& report) {
 }
 
 /// The fault-free time, and what a static allocation takes with its slow rank, and loses with a fault.
-Status measure_costs(JobRunner& runner, const AllocationOptions& options, Probes& undisturbed,
-                     JobsReport& report) {
-  Probes slow, lost;
+Status measure_costs(JobRunner& runner, const AllocationOptions& options, JobsReport& report) {
+  Probes undisturbed, slow, lost;
   for (std::int64_t i = 0; i < std::min(most_probes, options.runs); ++i) {
     PACELINE_TRY(probe(runner, {.has_slow_rank = false}, undisturbed));
     PACELINE_TRY(probe(runner, {}, slow));
     PACELINE_TRY(probe(runner, {.faults = {probe_fault(options)}}, lost));
   }
   set_reference(undisturbed, report);
+  report.undisturbed_s = report.runs.reference.seconds;
   report.costs = costs_of(options, slow, lost);
   report.slow_only_s = report.costs.run_s;
   return {};
@@ -115,16 +115,15 @@ std::vector<WayFigures> JobsReport::figures() const {
 Result<JobsReport> measure_jobs(Stage& stage, const AllocationOptions& options, const std::string& dataset) {
   JobRunner runner(stage, options, dataset);
   JobsReport report;
-  Probes undisturbed;
-  PACELINE_TRY(measure_costs(runner, options, undisturbed, report));
+  PACELINE_TRY(measure_costs(runner, options, report));
   report.calibration = calibrate(calibration_of(options, report), report.costs);
   std::cout << calibration_text(report, options) << std::flush;
+  Probes in_turn;  // with the runs, which alone is fair to them
   for (std::int64_t round = 0; round < options.runs; ++round) {
+    if (round % rounds_per_reference == 0) PACELINE_TRY(probe(runner, {.has_slow_rank = false}, in_turn));
     PACELINE_TRY(run_round(runner, options, round, report));
-    if ((round + 1) % rounds_per_reference != 0) continue;
-    PACELINE_TRY(probe(runner, {.has_slow_rank = false}, undisturbed));
-    set_reference(undisturbed, report);
   }
+  set_reference(in_turn, report);
   return report;
 }
 

@@ -9,7 +9,8 @@
 namespace paceline::bench {
 
 struct JobsReport {
-  std::int64_t references = 0;  ///< undisturbed runs, of which the medians are the reference
+  std::int64_t references = 0;  ///< undisturbed runs in turn with the others, whose medians are the reference
+  double undisturbed_s = 0;     ///< by which the rate of faults was chosen
   double slow_only_s = 0;       ///< a static run with its slow rank and without faults
   StaticCosts costs;
   Calibration calibration;

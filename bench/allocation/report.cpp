@@ -117,7 +117,9 @@ std::string table_of(const JobsReport& report) {
     return cells(name, values, 26);
   };
   std::string text =
-      concat("\njobs: faults and a slow rank, by way of allocation; in brackets the published ratio\n");
+      concat("\njobs: faults and a slow rank, by way of allocation; in brackets what was published\n",
+             "undisturbed in turn with them: ", short_number(report.runs.reference.seconds), " s (median of ",
+             report.references, "), so a run fails beyond ", short_number(report.runs.deadline_s()), " s\n");
   text += row("", [](const WayFigures& way) { return std::string(name_of(way.way)); });
   text += row("runs", [](const WayFigures& way) { return concat(way.runs); });
   text += row("time (s)", [](const WayFigures& way) { return short_number(way.seconds.median); });
@@ -189,7 +191,8 @@ json to_json(const JobsReport& report) {
             {"runs", report.references},
             {"deadline_s", report.runs.deadline_s()}}},
           {"calibration",
-           {{"static_s", report.slow_only_s},
+           {{"undisturbed_s", report.undisturbed_s},
+            {"static_s", report.slow_only_s},
             {"step_s", report.costs.step_s},
             {"restart_s", report.costs.restart_s},
             {"faults_per_run", report.calibration.mean},

@@ -24,7 +24,7 @@ constexpr std::size_t most_bytes = std::size_t{1} << 30;
 // That load at the same time: more only take turns, and each then takes longer than its coordinator waits.
 constexpr std::size_t most_beginning = 4;
 // Of a step of a job that waits for others to begin: long beside the work that is in it.
-constexpr std::int64_t held_step_ms = 100;
+constexpr std::int64_t held_step_ms = 500;
 
 struct Context {
   Stage& stage;

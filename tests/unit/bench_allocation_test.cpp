@@ -344,6 +344,7 @@ TEST(BenchAllocationOptions, AreRefusedInOneSentence) {
 JobsReport jobs_report() {
   JobsReport report;
   report.references = 3;
+  report.undisturbed_s = 4;
   report.slow_only_s = 5;
   report.costs = {5, 0.04, 1.25, 20};
   report.calibration = {0.355, 0.05};
@@ -366,6 +367,7 @@ TEST(BenchAllocationReport, HasEverythingAsJson) {
   const auto json = to_json(jobs_report());
   EXPECT_EQ(json["reference"]["deadline_s"], 6);
   EXPECT_EQ(json["calibration"]["faults_per_run"], 0.355);
+  EXPECT_EQ(json["calibration"]["undisturbed_s"], 4);
   ASSERT_EQ(json["ways"].size(), 3U);
   const auto& policy = json["ways"][1];
   EXPECT_EQ(policy["way"], "policy");
