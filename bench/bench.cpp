@@ -2,6 +2,8 @@
 
 #include <iostream>
 
+#include "allocation/options.hpp"
+#include "allocation/run.hpp"
 #include "allreduce/run.hpp"
 #include "data/options.hpp"
 #include "data/run.hpp"
@@ -18,12 +20,14 @@ namespace {
 
 constexpr const char* help =
     "Measures parts of Paceline beside their limits and other libraries (docs/benchmarks.md).\n"
-    "Usage: paceline bench allreduce [OPTIONS]\n"
+    "Usage: paceline bench allocation [OPTIONS]\n"
+    "       paceline bench allreduce [OPTIONS]\n"
     "       paceline bench data [OPTIONS] DIR...\n"
     "       paceline bench elastic [OPTIONS]\n"
     "       paceline bench rebalance --trace FILE [OPTIONS]\n"
     "       paceline bench scaling JOB [OPTIONS]\n"
     "\n"
+    "  allocation static allocation, by policy and with balancing, beside what was published; tasks at once\n"
     "  allreduce  sums over ranks\n"
     "  data       loading samples from datasets\n"
     "  elastic    jobs whose ranks and coordinators are lost, or that change their size\n"
@@ -42,6 +46,11 @@ int refuse(const Error& error) {
   if (error.code != ErrorCode::aborted) return complain(error.message);
   std::cout << error.message;
   return 0;
+}
+
+int run_allocation_arguments(std::vector<std::string> arguments) {
+  const Result<AllocationOptions> options = parse_allocation(std::move(arguments));
+  return options.ok() ? run_allocation(*options) : refuse(options.error());
 }
 
 int run_data_arguments(std::vector<std::string> arguments) {
@@ -74,6 +83,7 @@ int run(std::span<const std::string> arguments) {
   }
   const auto rest = arguments.subspan(arguments.empty() ? 0 : 1);
   if (what == "rank") return run_rank({rest.begin(), rest.end()});  // only for `bench allreduce` itself
+  if (what == "allocation") return run_allocation_arguments({rest.begin(), rest.end()});
   if (what == "data") return run_data_arguments({rest.begin(), rest.end()});
   if (what == "elastic") return run_elastic_arguments({rest.begin(), rest.end()});
   if (what == "rebalance") return run_rebalance_arguments({rest.begin(), rest.end()});

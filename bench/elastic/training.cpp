@@ -51,7 +51,21 @@ std::string job_text(const ElasticOptions& options, const std::string& dataset,
   return job.dump(2) + "\n";  // JSON is YAML
 }
 
-/// What is in the files of a folder whose names end so, one after the other by their numbers.
+/// The last generation after `after` with so many ranks; 0: there is none yet.
+std::int64_t generation_with(std::string_view journal, std::int64_t ranks, std::int64_t after) {
+  std::int64_t last = 0;
+  for (const std::string& line : split(journal, '\n')) {
+    if (line.find(R"("type":"generation")") == std::string::npos) continue;
+    const json told = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!told.is_object()) continue;
+    const std::int64_t generation = told.value("generation", std::int64_t{0});
+    if (generation > after) last = told.value("ranks", std::int64_t{0}) == ranks ? generation : 0;
+  }
+  return last;
+}
+
+}  // namespace
+
 Result<std::string> texts_in(const std::string& folder, const std::string& extension) {
   std::error_code error;
   std::multimap<std::int64_t, std::string> by_number;
@@ -68,21 +82,6 @@ Result<std::string> texts_in(const std::string& folder, const std::string& exten
   }
   return all;
 }
-
-/// The last generation after `after` with so many ranks; 0: there is none yet.
-std::int64_t generation_with(std::string_view journal, std::int64_t ranks, std::int64_t after) {
-  std::int64_t last = 0;
-  for (const std::string& line : split(journal, '\n')) {
-    if (line.find(R"("type":"generation")") == std::string::npos) continue;
-    const json told = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!told.is_object()) continue;
-    const std::int64_t generation = told.value("generation", std::int64_t{0});
-    if (generation > after) last = told.value("ranks", std::int64_t{0}) == ranks ? generation : 0;
-  }
-  return last;
-}
-
-}  // namespace
 
 Result<std::string> make_images(Stage& stage, const ElasticOptions& options) {
   const std::string source = concat(stage.folder(), "/idx"), out = concat(stage.folder(), "/images");

@@ -16,6 +16,9 @@ namespace paceline::bench {
 /// Makes the images that all jobs train on, and gives the dataset's folder.
 [[nodiscard]] Result<std::string> make_images(Stage& stage, const ElasticOptions& options);
 
+/// What is in the files of a folder whose names end so, one after the other by the numbers in their names.
+[[nodiscard]] Result<std::string> texts_in(const std::string& folder, const std::string& extension);
+
 /// What a running job says of itself.
 struct Standing {
   std::int64_t generation = 0;

@@ -11,6 +11,7 @@
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
 #include "run_directory.hpp"
+#include "seeing/run_totals.hpp"
 #include "spawn.hpp"
 #include "where/adapters.hpp"
 
@@ -134,7 +135,13 @@ Outcome Head::run(const LaunchRequest& request, const Team& team, StopSignals& s
 }
 
 Status Head::write_results(const RunFacts& facts, const Outcome& outcome) {
-  const std::string json = summary_json(facts, outcome);
+  RunFacts known = facts;
+  // Not known is null in the summary: a run doesn't fail by what it can't say of itself.
+  if (facts.action == "train") {
+    const Result<std::optional<RunTotals>> totals = totals_at_end(facts.run_dir);
+    if (totals.ok()) known.totals = *totals;
+  }
+  const std::string json = summary_json(known, outcome);
   Status in_run, beside;
   if (facts.action == "train") in_run = write_file_atomically(facts.run_dir + "/summary.json", json);
   if (!json_path_.empty()) beside = write_file_atomically(json_path_, json);

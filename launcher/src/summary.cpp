@@ -36,6 +36,18 @@ void add_failure(Json& json, const FailureReport& failure) {
   json["last_words"] = failure.last_words;
 }
 
+/// A key for each figure, also where it isn't known: null.
+Json efficiency_json(const std::optional<RunTotals>& totals) {
+  if (!totals) return nullptr;
+  const auto or_null = [](const std::optional<double>& figure) { return figure ? Json(*figure) : Json(); };
+  const ResourceEfficiency eta = resource_efficiency(*totals);
+  return {{"useful_samples", totals->useful_samples},
+          {"energy_j", or_null(totals->energy_j)},
+          {"memory_byte_s", totals->memory_byte_s},
+          {"samples_per_joule", or_null(eta.samples_per_joule)},
+          {"samples_per_byte_s", or_null(eta.samples_per_byte_s)}};
+}
+
 void add_training(Json& json, const Outcome& outcome) {
   const FinishedMessage known = figures(outcome);
   json["steps"] = known.steps;
@@ -68,6 +80,7 @@ std::string summary_json(const RunFacts& facts, const Outcome& outcome) {
   if (facts.action == "train") {
     json["generation"] = outcome.generation;
     add_training(json, outcome);
+    json["resource_efficiency"] = efficiency_json(facts.totals);
   } else {
     json["samples"] = outcome.eval ? outcome.eval->samples : 0;
     json["eval"] = eval_json(outcome.eval);

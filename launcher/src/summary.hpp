@@ -1,9 +1,11 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "agent.hpp"
 #include "paceline/base/error.hpp"
+#include "paceline/sched/run_scores.hpp"
 
 namespace paceline {
 
@@ -12,6 +14,7 @@ struct RunFacts {
   std::string action = "train";
   std::string run_dir{};  ///< absolute; empty: it came to none
   std::int64_t ranks = 0;
+  std::optional<RunTotals> totals{};  ///< nothing: not known
 };
 
 /// The JSON of RUN/summary.json and of --json: for `train` all of a run's figures, for `eval` the result.

@@ -5,6 +5,7 @@
 
 #include "seeing/report_data.hpp"
 #include "seeing/report_page.hpp"
+#include "seeing/run_totals.hpp"
 #include "seeing/series.hpp"
 #include "support/seen_run.hpp"
 
@@ -213,6 +214,68 @@ TEST(Report, EnergyAndCost) {
   // 2 ranks, 1 s between the first commit and the last.
   EXPECT_TRUE(has(page, "0.0002000")) << page.substr(0, 20);
   EXPECT_TRUE(has(page, "RAPL"));
+  // 101 steps of 64 samples for 100 J, and for 2 MiB over 2 s.
+  const RunTotals totals = totals_of(data.telemetry, data.steps, data.batch);
+  EXPECT_EQ(totals.useful_samples, 6464);
+  EXPECT_NEAR(totals.energy_j.value(), 100, 1e-6);
+  EXPECT_NEAR(totals.memory_byte_s, 2 * 2 * 1048576, 1e-3);
+  EXPECT_TRUE(has(page, "Resource efficiency eta: 64.64 samples per joule, 1,654,784 samples for each GiB"));
+  const auto at_end = totals_at_end(run.path());
+  ASSERT_TRUE(at_end.ok() && at_end->has_value());
+  EXPECT_EQ((*at_end)->useful_samples, 6464);
+}
+
+TEST(Report, TotalsOfWhatWasNotMeasuredAreAbsent) {
+  const SeenRun run;
+  const SeenRun::Worker one{0, "n0"}, two{1, "n1"};
+  const auto sample = [&run](const SeenRun::Worker& worker, double at, const std::string& members) {
+    run.line(worker.file(),
+             concat(R"({"type":"sample","time":)", SeenRun::exact(SeenRun::begins + at), members, "}"));
+  };
+  run.write_worker(one, 1, 0, 2, 1, 100);
+  run.write_worker(two, 1, 1, 2, 1, 100);
+  sample(one, 2, R"(,"memory_bytes":1000,"node_energy_j":10)");
+  sample(one, 3, R"(,"cpu_s":1)");  // the memory hasn't changed
+  sample(one, 4, R"(,"memory_bytes":3000,"node_energy_j":20)");
+  // Another process of this number, which a resume began: nothing was held until then.
+  run.line(one.file(), concat(R"({"type":"worker","version":1,"worker":0,"node":"n0","pid":77,"time":)",
+                              SeenRun::exact(SeenRun::begins + 100), "}"));
+  sample(one, 100, R"(,"memory_bytes":5000)");
+  sample(one, 101, R"(,"memory_bytes":5000)");
+  run.write_metrics(1, 100);
+  run.journal(
+      1, {SeenRun::journal_begins(), journal_line(JournalGeneration{1, 1, 0, 2, false, "the job begins"}),
+          SeenRun::journal_steps(1, 100)});
+  const ReportData data = gathered(run);
+  const RunTotals totals = totals_of(data.telemetry, data.steps, data.batch);
+  EXPECT_NEAR(totals.memory_byte_s, 2 * 1000 + 5000, 1e-3);
+  EXPECT_TRUE(data.telemetry.node_energy_j.has_value());
+  EXPECT_FALSE(totals.energy_j.has_value()) << "n1 said nothing of its energy";
+  EXPECT_EQ(totals.useful_samples, 6400);
+}
+
+TEST(Report, TotalsOfFilesThatWereBegunAnewAreOfTheirSteps) {
+  const SeenRun run;
+  const SeenRun::Worker worker{0, "n0"};
+  run.write_header(worker, ".old");
+  run.write_rank(worker, 1, 0, 1, 50, ".old");
+  run.write_steps(worker, 0, 51, 60, ".old");
+  run.write_header(worker);
+  run.write_steps(worker, 0, 61, 100);
+  run.write_metrics(1, 100);
+  run.journal(
+      1, {SeenRun::journal_begins(), journal_line(JournalGeneration{1, 1, 0, 1, false, "the job begins"}),
+          SeenRun::journal_steps(1, 100)});
+  const ReportData data = gathered(run);
+  EXPECT_FALSE(data.telemetry.is_from_the_beginning);
+  EXPECT_EQ(totals_of(data.telemetry, data.steps, data.batch).useful_samples, 50 * 64);
+}
+
+TEST(Report, ARunWithoutTelemetryHasNoTotals) {
+  const SeenRun run;
+  const auto totals = totals_at_end(run.path());
+  ASSERT_TRUE(totals.ok());
+  EXPECT_FALSE(totals->has_value());
 }
 
 TEST(Report, PricesOfSeveralKinds) {

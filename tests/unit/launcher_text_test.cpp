@@ -213,6 +213,24 @@ TEST(Summary, ACompletedRunHasEveryFigure) {
     EXPECT_TRUE(json.contains(key)) << key;
 }
 
+TEST(Summary, HasTheResourceEfficiencyWhereItIsKnown) {
+  Outcome outcome;
+  outcome.status = "completed";
+  RunFacts facts{.run_dir = "/r"};
+  EXPECT_TRUE(nlohmann::json::parse(summary_json(facts, outcome))["resource_efficiency"].is_null());
+  facts.totals = RunTotals{.useful_samples = 6000, .memory_byte_s = 3e12};
+  const auto without_energy =
+      nlohmann::json::parse(summary_json(facts, outcome)).value("resource_efficiency", nlohmann::json());
+  EXPECT_EQ(without_energy["useful_samples"], 6000);
+  EXPECT_EQ(without_energy["memory_byte_s"], 3e12);
+  EXPECT_EQ(without_energy["samples_per_byte_s"], 2e-9);
+  EXPECT_TRUE(without_energy["energy_j"].is_null());
+  EXPECT_TRUE(without_energy["samples_per_joule"].is_null());
+  facts.totals->energy_j = 1500;
+  EXPECT_EQ(nlohmann::json::parse(summary_json(facts, outcome))["resource_efficiency"]["samples_per_joule"],
+            4);
+}
+
 TEST(Summary, OfTextHasPerplexity) {
   Outcome outcome;
   outcome.eval = EvalMessage{1, 100, 0.25, {}, 1.5};

@@ -63,6 +63,7 @@ struct ReportWorker {
   std::optional<double> peak_memory_bytes;
   std::optional<double> read_bytes;
   std::optional<double> gpu_energy_j;
+  double memory_byte_s = 0;  ///< resident memory, times how long it was held
   bool has_gpu = false;
   std::int64_t lost_lines = 0;
 };
@@ -74,6 +75,8 @@ struct ReportTelemetry {
   TimeUses uses_s{};                    ///< of all
   std::optional<double> node_energy_j;  ///< of processors and memory, where nodes say that
   std::optional<double> gpu_energy_j;
+  bool is_from_the_beginning = true;  ///< no file was begun anew: nothing of the run is missing
+  bool has_all_energy = false;        ///< every node and every GPU says what it used
 };
 
 /// From the job's `resize:` section: by kind of node.

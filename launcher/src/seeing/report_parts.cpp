@@ -7,6 +7,8 @@
 #include "format.hpp"
 #include "logs/line.hpp"
 #include "paceline/base/text.hpp"
+#include "paceline/sched/run_scores.hpp"
+#include "seeing/run_totals.hpp"
 
 namespace paceline {
 namespace {
@@ -112,6 +114,19 @@ std::optional<double> of_all_ranks(const ReportData& data, const std::map<std::s
   const std::vector<ReportWorker>& workers = data.telemetry.workers;
   return price_of_all(by_kind, std::ranges::any_of(workers, has_gpu),
                       !workers.empty() && std::ranges::all_of(workers, has_gpu));
+}
+
+void add_efficiency(Page& page, const ReportData& data) {
+  const ResourceEfficiency eta = resource_efficiency(totals_of(data.telemetry, data.steps, data.batch));
+  constexpr double gib = 1 << 30;
+  std::string text;
+  if (eta.samples_per_joule) text = concat(figure(*eta.samples_per_joule), " samples per joule");
+  if (eta.samples_per_byte_s)
+    text += concat(text.empty() ? "" : ", ", figure(*eta.samples_per_byte_s * gib),
+                   " samples for each GiB of the workers' memory and second in which it was held");
+  if (text.empty()) return;
+  page.text(concat("Resource efficiency eta: ", text,
+                   eta.samples_per_joule ? "." : ". Not by energy, of which not all was measured."));
 }
 
 // ---- shares
@@ -247,6 +262,7 @@ void add_costs(Page& page, const ReportData& data) {
   if (table.rows.empty()) return;
   page.heading("Energy and cost");
   page.table(table);
+  add_efficiency(page, data);
   if (!data.prices.per_rank_hour.empty() && !of_all_ranks(data, data.prices.per_rank_hour))
     page.text(
         "No cost is given: the job file has prices of several kinds of nodes, and nothing says which ranks "

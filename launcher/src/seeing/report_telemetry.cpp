@@ -1,9 +1,12 @@
 #include "seeing/report_telemetry.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <set>
 #include <utility>
 
+#include "paceline/sched/run_scores.hpp"
 #include "seeing/clocks.hpp"
 #include "seeing/survey.hpp"
 
@@ -84,6 +87,9 @@ class WorkerSums {
 
   void take(const WorkerBegun& begun) {
     sums_.node = begun.node;
+    // Nothing is held between two processes of one number.
+    if (begun.pid != pid_) memory_.reset();
+    pid_ = begun.pid;
     see(begun.time);
   }
   void take(const RankTaken& rank) {
@@ -130,6 +136,7 @@ class WorkerSums {
     if (const auto energy = value("gpu_energy_j")) gpu_energy_.see(*energy);
     if (const auto memory = value("memory_bytes"))
       sums_.peak_memory_bytes = std::max(sums_.peak_memory_bytes.value_or(0), *memory);
+    hold_memory(sample.time, value("memory_bytes"));
     sums_.has_gpu = sums_.has_gpu || value("gpu_busy") || value("gpu_power_w") || value("gpu_energy_j");
   }
   void take(const LinesLost& lost) { sums_.lost_lines += lost.lines; }
@@ -161,6 +168,13 @@ class WorkerSums {
   }
 
  private:
+  /// Samples have what has changed: without a value the last one still holds.
+  void hold_memory(double time, std::optional<double> bytes) {
+    if (!bytes && !memory_) return;
+    const MemorySample now{time, bytes ? *bytes : memory_->bytes};
+    if (memory_) sums_.memory_byte_s += held_byte_s(std::array{*memory_, now});
+    memory_ = now;
+  }
   /// What lies before a step, since a new generation called for it: or before the first, since it began.
   void account_for_waiting(double step_begins) {
     const double waited_s = std::exchange(pending_s_, 0.0);
@@ -189,6 +203,8 @@ class WorkerSums {
   Waits& waits_;
   ReportWorker sums_;
   Growth cpu_, read_, node_energy_, gpu_energy_;
+  std::optional<MemorySample> memory_;  // the last
+  std::int64_t pid_ = 0;
   double begin_ = 0, end_ = 0;
   double pending_s_ = 0;  // connecting and so on, for the generation whose steps come next
   std::int64_t generation_ = 0;
@@ -212,6 +228,17 @@ std::optional<double> energy_of_nodes(std::vector<NodeEnergy> parts) {
   return joules;
 }
 
+bool has_all_energy(const std::vector<ReportWorker>& workers, const std::vector<NodeEnergy>& energies) {
+  std::set<std::string> nodes, telling;
+  for (const ReportWorker& worker : workers) {
+    if (worker.has_gpu && !worker.gpu_energy_j) return false;
+    nodes.insert(worker.node);
+  }
+  for (const NodeEnergy& energy : energies)
+    if (energy.joules >= 0) telling.insert(energy.node);
+  return !nodes.empty() && nodes == telling;
+}
+
 }  // namespace
 
 Result<ReportTelemetry> sum_telemetry(const std::string& run_dir,
@@ -220,14 +247,15 @@ Result<ReportTelemetry> sum_telemetry(const std::string& run_dir,
   const Memberships memberships = Memberships::read(run_dir);
   Waits waits;
   std::vector<WorkerSums> sums;
+  ReportTelemetry telemetry;
   for (const TelemetryFiles& files : all) {
+    if (files.paths.size() > 1) telemetry.is_from_the_beginning = false;
     WorkerSums worker(files, planned, memberships, waits);
     PACELINE_TRY(read_telemetry(files, [&worker](const TelemetryLine& line) {
       std::visit([&worker](const auto& read) { worker.take(read); }, line);
     }));
     if (!worker.is_empty()) sums.push_back(std::move(worker));
   }
-  ReportTelemetry telemetry;
   telemetry.steps = waits.steps();
   std::vector<NodeEnergy> energies;
   for (WorkerSums& worker : sums) {
@@ -236,6 +264,7 @@ Result<ReportTelemetry> sum_telemetry(const std::string& run_dir,
     for (std::size_t i = 0; i < done.uses_s.size(); ++i) telemetry.uses_s.at(i) += done.uses_s.at(i);
     if (done.gpu_energy_j) telemetry.gpu_energy_j = telemetry.gpu_energy_j.value_or(0) + *done.gpu_energy_j;
   }
+  telemetry.has_all_energy = has_all_energy(telemetry.workers, energies);
   telemetry.node_energy_j = energy_of_nodes(std::move(energies));
   return telemetry;
 }

@@ -1,4 +1,4 @@
-#include "elastic/run_scores.hpp"
+#include "paceline/sched/run_scores.hpp"
 
 #include <cmath>
 #include <cstddef>

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "elastic/run_scores.hpp"
+#include "paceline/sched/run_scores.hpp"
 
 namespace paceline {
 namespace {
