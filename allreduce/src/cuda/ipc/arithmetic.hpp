@@ -1,5 +1,6 @@
 #pragma once
 
+#include "../kernels/element.cuh"
 #include "portable.hpp"
 
 // How elements are added up: one value per element and rank, in the order of the ranks, so that every rank
@@ -17,14 +18,14 @@ struct Element {
 template <>
 struct Element<Half> {
   using Wide = float;
-  PACELINE_HD static float load(Half value) { return widen(value); }
-  PACELINE_HD static Half store(float value) { return narrow_half(value); }
+  PACELINE_HD static float load(Half value) { return kernels::widen_f16(value.bits); }
+  PACELINE_HD static Half store(float value) { return {kernels::narrow_f16(value)}; }
 };
 template <>
 struct Element<Brain> {
   using Wide = float;
-  PACELINE_HD static float load(Brain value) { return widen(value); }
-  PACELINE_HD static Brain store(float value) { return narrow_brain(value); }
+  PACELINE_HD static float load(Brain value) { return kernels::widen_bf16(value.bits); }
+  PACELINE_HD static Brain store(float value) { return {kernels::narrow_bf16(value)}; }
 };
 
 template <class T>
@@ -86,7 +87,7 @@ struct Plain {
     if constexpr (is_integer<Wide> || !Op::adds)
       return wide;
     else
-      return weight == 1.0 ? wide : multiply(wide, static_cast<Wide>(weight));
+      return weight == 1.0 ? wide : wide * static_cast<Wide>(weight);
   }
 };
 
@@ -99,8 +100,8 @@ struct Fixed {
   static constexpr double limit = 4398046511104.0;  // 2^42
 
   PACELINE_HD static Total first(Stored value, double weight, const Scaling& scaling) {
-    const Stored weighted = weight == 1.0 ? value : multiply(value, static_cast<Stored>(weight));
-    const double scaled = multiply(static_cast<double>(weighted), scaling.factor);
+    const Stored weighted = weight == 1.0 ? value : value * static_cast<Stored>(weight);
+    const double scaled = static_cast<double>(weighted) * scaling.factor;
     if (!(scaled > -limit && scaled < limit)) return poison;
     // Rounds to nearest even, as the host does: beyond this number doubles have no fractions.
     constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52

@@ -28,7 +28,7 @@ struct Range {
 };
 
 /// Part `index` of `parts` of `count` elements; all parts begin at a multiple of 16 elements, so of 16 bytes.
-PACELINE_HD inline Range slice_of(std::size_t count, int index, int parts) {
+PACELINE_HD Range slice_of(std::size_t count, int index, int parts) {
   constexpr std::size_t grid = 16;
   const std::size_t units = (count + grid - 1) / grid;
   const std::size_t begin = units * static_cast<std::size_t>(index) / static_cast<std::size_t>(parts) * grid;
@@ -48,7 +48,7 @@ struct alignas(16) Pack {
   Stored at[width];
 };
 
-PACELINE_HD inline bool on_16_bytes(const void* a, const void* b) {
+PACELINE_HD bool on_16_bytes(const void* a, const void* b) {
   return ((reinterpret_cast<std::uintptr_t>(a) | reinterpret_cast<std::uintptr_t>(b)) & 15U) == 0;
 }
 
@@ -73,7 +73,7 @@ struct Weights {
   double of[most_ranks];
 };
 
-PACELINE_HD inline Weights weights_of(const Peers& peers, int block) {
+PACELINE_HD Weights weights_of(const Peers& peers, int block) {
   Weights weights;
   for (int rank = 0; rank < peers.size; ++rank)
     weights.of[rank] = reinterpret_cast<const BlockWord*>(peers.staging[rank])[block].weight;

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "../../topology.hpp"
-#include "../plan/fragments.hpp"
 #include "paceline/base/text.hpp"
 
 namespace paceline::cuda::ipc {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../../operation.hpp"
+#include "../../topology.hpp"
 #include "../memory.hpp"
 #include "../plan/devices.hpp"
 #include "kernels.hpp"

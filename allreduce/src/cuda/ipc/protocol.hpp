@@ -30,7 +30,7 @@ struct FlagPage {
 };
 
 /// Who has come so far that turn `turn` is published.
-PACELINE_HD inline bool has_reached(std::uint32_t flag, std::uint32_t turn) {
+PACELINE_HD bool has_reached(std::uint32_t flag, std::uint32_t turn) {
   return static_cast<std::int32_t>(flag - turn) >= 0;
 }
 
@@ -45,7 +45,7 @@ struct HostWords {
 };
 
 /// Nanoseconds on a clock of the device's, or of the host's. Only differences mean anything.
-PACELINE_HD inline std::uint64_t clock_ns() {
+PACELINE_HD std::uint64_t clock_ns() {
 #ifdef __CUDA_ARCH__
   std::uint64_t now = 0;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
@@ -67,17 +67,17 @@ struct Peers {
   std::uint64_t timeout_ns = 0;           ///< of a wait
 };
 
-PACELINE_HD inline std::uint32_t* flag_of(const Peers& peers, int reader, int block, int writer) {
+PACELINE_HD std::uint32_t* flag_of(const Peers& peers, int reader, int block, int writer) {
   return peers.pages[reader] + block * most_ranks + writer;
 }
 
 /// Tells `reader` that this rank's `block` has published `turn`.
-PACELINE_HD inline void publish(const Peers& peers, int reader, int block, std::uint32_t turn) {
+PACELINE_HD void publish(const Peers& peers, int reader, int block, std::uint32_t turn) {
   store_release(flag_of(peers, reader, block, peers.rank), turn);
 }
 
 /// Until `writer`'s `block` has published `turn`. Ends with the abort of the host, or after timeout_ns.
-PACELINE_HD inline Outcome await(const Peers& peers, int writer, int block, std::uint32_t turn) {
+PACELINE_HD Outcome await(const Peers& peers, int writer, int block, std::uint32_t turn) {
   // Looking at host memory or a clock costs as much as many looks at the flag.
   constexpr int looks_between = 64;
   const std::uint32_t* flag = flag_of(peers, peers.rank, block, writer);
@@ -94,7 +94,7 @@ PACELINE_HD inline Outcome await(const Peers& peers, int writer, int block, std:
 
 /// Tells the host how a wait for `writer` ended. Written by any block that failed; which of several is not
 /// told.
-PACELINE_HD inline void report(const Peers& peers, Outcome outcome, int writer) {
+PACELINE_HD void report(const Peers& peers, Outcome outcome, int writer) {
   if (outcome == Outcome::late) store_release(&peers.words->late, static_cast<std::uint32_t>(writer));
   store_release(&peers.words->outcome, static_cast<std::uint32_t>(outcome));
 }

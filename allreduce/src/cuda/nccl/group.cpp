@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "../device.hpp"
-#include "../ipc/portable.hpp"
+#include "../kernels/element.cuh"
 #include "paceline/base/clock.hpp"
 #include "paceline/base/text.hpp"
 
@@ -56,8 +56,8 @@ struct Scalar {
     const auto put = [this](auto typed) { std::memcpy(bytes, &typed, sizeof typed); };
     switch (type) {
       case DataType::f64: put(value); break;
-      case DataType::f16: put(ipc::narrow_half(static_cast<float>(value))); break;
-      case DataType::bf16: put(ipc::narrow_brain(static_cast<float>(value))); break;
+      case DataType::f16: put(kernels::narrow_f16(static_cast<float>(value))); break;
+      case DataType::bf16: put(kernels::narrow_bf16(static_cast<float>(value))); break;
       default: put(static_cast<float>(value)); break;
     }
   }
