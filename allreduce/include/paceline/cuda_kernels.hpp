@@ -37,7 +37,7 @@ struct Reduction {
   DataType type = DataType::f32;
   ReduceOp op = ReduceOp::sum;
   /// By source; empty: all 1. Floating types, sum and average only.
-  std::span<const double> weights;
+  std::span<const double> weights = {};
   /// average: what the sum is divided by, such as the number of ranks; of integers a whole number.
   double divisor = 1;
 };

@@ -55,7 +55,7 @@ struct Combine {
   }
   template <int n>
   PACELINE_HD void finish(std::size_t first, const Loaded<n>&) const {
-    Wide sum[n];
+    Wide sum[n] = {};
     for (int k = 0; k < in_count; k += ahead) {
       Pack<Stored, n> read[ahead];
       PACELINE_UNROLL

@@ -71,18 +71,19 @@ template <class Share>
 PACELINE_HD void walk(Share& share, const Split& split, std::size_t worker, std::size_t workers) {
   constexpr int group = Share::group;
   constexpr int unroll = Share::unroll;
-  for (std::size_t g = worker; g < split.groups; g += unroll * workers) {
+  std::size_t g = worker;
+  for (; g + (unroll - 1) * workers < split.groups; g += unroll * workers) {
     typename Share::template Loaded<group> loaded[unroll];
     PACELINE_UNROLL
-    for (int j = 0; j < unroll; ++j) {
-      const std::size_t mine = g + j * workers;
-      if (mine < split.groups) loaded[j] = share.template load<group>(split.head + mine * group);
-    }
+    for (int j = 0; j < unroll; ++j)
+      loaded[j] = share.template load<group>(split.head + (g + j * workers) * group);
     PACELINE_UNROLL
-    for (int j = 0; j < unroll; ++j) {
-      const std::size_t mine = g + j * workers;
-      if (mine < split.groups) share.template finish<group>(split.head + mine * group, loaded[j]);
-    }
+    for (int j = 0; j < unroll; ++j)
+      share.template finish<group>(split.head + (g + j * workers) * group, loaded[j]);
+  }
+  for (; unroll > 1 && g < split.groups; g += workers) {
+    const std::size_t first = split.head + g * group;
+    share.template finish<group>(first, share.template load<group>(first));
   }
   for (std::size_t i = worker; i < split.head + split.tail; i += workers) {
     const std::size_t element = i < split.head ? i : i + split.groups * group;
