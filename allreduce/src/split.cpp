@@ -99,7 +99,8 @@ std::vector<Member> members_of(const std::vector<int>& group, const MeetingPlace
 
 }  // namespace
 
-Result<std::vector<Communicator>> Communicator::split(std::span<const std::vector<int>> groups) {
+Result<std::vector<Communicator>> Communicator::split(std::span<const std::vector<int>> groups,
+                                                      std::optional<Duration> operation_timeout) {
   PACELINE_TRY(check_groups(groups, size()));
   Status failure;
   MeetingPlaces places = listen(groups, rank(), impl_->address(), impl_->options().ports, failure);
@@ -123,6 +124,7 @@ Result<std::vector<Communicator>> Communicator::split(std::span<const std::vecto
     const int own_place = static_cast<int>(place - group.begin());
     PACELINE_ASSIGN(CommunicatorOptions options,
                     impl_->options_of_part(group, first_channel + static_cast<int>(index)));
+    options.operation_timeout = operation_timeout.value_or(options.operation_timeout);
     options.listener = std::move(places.listeners[index]);
     const std::vector<Member> members = members_of(group, places, index, own_place, impl_->node_by_hand());
     auto part = connect(own_place, members, std::move(options));

@@ -72,6 +72,20 @@ TEST(SplitAlone, GroupsThatMakeNoSenseAreRefused) {
   }));
 }
 
+TEST(SplitAlone, APartMayBeLessPatient) {
+  expect_all_well(run_ranks({"ab"}, [](Result<Communicator>& outer, int rank) -> std::string {
+    if (!outer.ok()) return outer.error().message;
+    const std::vector<std::vector<int>> groups = {{0, 1}};
+    auto parts = outer->split(groups, std::chrono::milliseconds(200));
+    if (!parts.ok()) return parts.error().message;
+    if (rank == 0) {
+      const Status status = parts->front().barrier();
+      if (status.ok() || status.error().code != ErrorCode::timeout) return "rank 1 was waited for";
+    }
+    return outer->barrier().ok() ? "" : "the whole is not well";
+  }));
+}
+
 TEST(SplitAlone, APartOutlivesTheWhole) {
   expect_all_well(run_ranks({"aab"}, [](Result<Communicator>& outer, int rank) -> std::string {
     if (!outer.ok()) return outer.error().message;

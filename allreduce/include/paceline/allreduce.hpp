@@ -290,7 +290,9 @@ class Communicator {
   /// twice or one that does not exist; unsupported: a part of a communicator that brings a transport is split
   /// again; else as connect(), naming ranks as they are numbered here or in the group, which the message
   /// says.
-  [[nodiscard]] Result<std::vector<Communicator>> split(std::span<const std::vector<int>> groups);
+  /// `operation_timeout`: instead of this one's.
+  [[nodiscard]] Result<std::vector<Communicator>> split(std::span<const std::vector<int>> groups,
+                                                        std::optional<Duration> operation_timeout = {});
 
   /// Gives up: every waiter on every rank returns with `reason`.
   void abort(const std::string& reason);

@@ -30,7 +30,7 @@ Status DeviceCommunicator::Impl::open(Communicator& host) {
   std::iota(groups[0].begin(), groups[0].end(), 0);
   if (nodes() > 1)
     for (std::vector<int>& lane : lanes_of(topology_)) groups.push_back(std::move(lane));
-  PACELINE_ASSIGN(std::vector<Communicator> parts, host.split(groups));
+  PACELINE_ASSIGN(std::vector<Communicator> parts, host.split(groups, options_.operation_timeout));
   control_ = std::make_shared<Communicator>(std::move(parts[0]));
   PACELINE_TRY(agree_on_options());
   PACELINE_TRY(all_well(ipc::load_kernels()));
@@ -38,9 +38,8 @@ Status DeviceCommunicator::Impl::open(Communicator& host) {
   PACELINE_TRY(all_well(make_staged(std::move(parts), groups)));
   PACELINE_TRY(make_ipc());
   PACELINE_TRY(make_nccl());
-  PACELINE_TRY(measure_ways());
   watcher_ = std::thread([this] { watch(); });
-  return {};
+  return measure_ways();
 }
 
 Status DeviceCommunicator::Impl::look_at_devices(Communicator& host) {
@@ -216,7 +215,7 @@ Status DeviceCommunicator::Impl::health() const {
 }
 
 void DeviceCommunicator::Impl::abort(const std::string& reason) {
-  fail({ErrorCode::aborted, concat("rank ", rank_, " aborted: ", reason), rank_});
+  fail({ErrorCode::aborted, concat("rank ", rank_, " aborted: ", reason), rank_}, reason);
 }
 
 Error DeviceCommunicator::Impl::cause_of(const Error& error) const {
@@ -230,7 +229,7 @@ Error DeviceCommunicator::Impl::cause_of(const Error& error) const {
   return {error.code, concat(who, ": ", error.message), rank_};
 }
 
-void DeviceCommunicator::Impl::fail(const Error& error) {
+void DeviceCommunicator::Impl::fail(const Error& error, const std::string& said) {
   if (!health().ok()) return;
   const Error cause = cause_of(error);
   {
@@ -238,8 +237,9 @@ void DeviceCommunicator::Impl::fail(const Error& error) {
     if (failure_) return;
     failure_ = cause;
   }
-  if (control_ != nullptr) control_->abort(cause.message);
-  if (staged_ != nullptr) staged_->abort(cause.message);
+  const std::string& reason = said.empty() ? cause.message : said;
+  if (control_ != nullptr) control_->abort(reason);
+  if (staged_ != nullptr) staged_->abort(reason);
   if (ipc_ != nullptr) ipc_->abort();
   if (nccl_ != nullptr) nccl_->abort();
 }

@@ -55,8 +55,8 @@ class DeviceCommunicator::Impl {
   [[nodiscard]] Status in_order_after_the_last(cudaStream_t stream);
 
   /// Ends the communicator on every rank. The first error counts; or the death of a rank, if that is behind
-  /// it.
-  void fail(const Error& error);
+  /// it. `said`: what the other ranks are told; empty: the error.
+  void fail(const Error& error, const std::string& said = {});
   [[nodiscard]] Error cause_of(const Error& error) const;
   /// Looks at everything that can tell of a failure without waiting.
   void look();
@@ -73,7 +73,6 @@ class DeviceCommunicator::Impl {
   std::unique_ptr<nccl::Group> nccl_;  // likewise
   std::string ipc_why_not_;
   std::string nccl_why_not_;
-  std::string hierarchical_why_not_;
   std::string nothing_;
   WayPlan plan_;
 

@@ -40,14 +40,14 @@ Status DeviceCopies::wait(const Direction& direction, int slot) {
 
 CopyOperations DeviceCopies::operations() {
   const auto begin = [](const Direction& direction, int slot, const Rows& rows, bool to_host) -> Status {
-    const cudaError_t begun =
-        to_host ? cudaMemcpy2DAsync(rows.host, rows.host_pitch > 0 ? rows.host_pitch : rows.bytes,
-                                    rows.device, rows.count > 1 ? rows.device_pitch : rows.bytes, rows.bytes,
-                                    rows.count, cudaMemcpyDeviceToHost, direction.stream.get())
-                : cudaMemcpy2DAsync(rows.device, rows.count > 1 ? rows.device_pitch : rows.bytes, rows.host,
-                                    rows.host_pitch > 0 ? rows.host_pitch : rows.bytes, rows.bytes,
-                                    rows.count, cudaMemcpyHostToDevice, direction.stream.get());
-    PACELINE_TRY(check(begun, "a copy between GPU and host cannot begin"));
+    for (std::size_t row = 0; row < rows.count; ++row) {
+      std::byte* host = rows.host + row * rows.host_pitch;
+      std::byte* device = rows.device + row * rows.device_pitch;
+      const cudaError_t begun =
+          to_host ? cudaMemcpyAsync(host, device, rows.bytes, cudaMemcpyDeviceToHost, direction.stream.get())
+                  : cudaMemcpyAsync(device, host, rows.bytes, cudaMemcpyHostToDevice, direction.stream.get());
+      PACELINE_TRY(check(begun, "a copy between GPU and host cannot begin"));
+    }
     return record(direction.copied[static_cast<std::size_t>(slot)].get(), direction.stream.get());
   };
   return {[this, begin](int slot, const Rows& rows) { return begin(to_host_, slot, rows, true); },
