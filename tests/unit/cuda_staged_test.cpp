@@ -13,6 +13,7 @@
 
 #include "cuda/plan/pipeline.hpp"
 #include "cuda/plan/staged.hpp"
+#include "support/ipc_ranks.hpp"
 #include "support/ranks.hpp"
 
 namespace paceline::cuda {
@@ -409,6 +410,69 @@ INSTANTIATE_TEST_SUITE_P(Layouts, StagedWay,
                          ::testing::Values(Ranks{"a", RunAs::threads}, Ranks{"aab", RunAs::threads},
                                            Ranks{"ab", RunAs::processes}, Ranks{"aaaabccc", RunAs::threads}),
                          [](const auto& instance) { return name_of(instance.param); });
+
+/// One kernel after the other, until the longest row is through.
+void run_rows(ipc::Node& node, ipc::ByRows<double> call, int index, int& kernel) {
+  std::size_t longest = 0;
+  for (const std::size_t count : call.row_count) longest = std::max(longest, count);
+  call.step = 1024;
+  do {
+    call.turn = static_cast<std::uint32_t>(++kernel);
+    const ipc::Peers peers = node.peers_of(index, kernel);
+    ipc::launch(2, 1, [&](const ipc::HostBlock& block) {
+      ipc::by_rows<ipc::Plain<double, ipc::Sum>>(block, peers, call);
+    });
+    call.offset += call.step;
+  } while (call.offset < longest);
+}
+
+/// The kernels' code in the node, lanes between nodes, and the kernels' code again.
+TEST(Hierarchical, NodesOfDifferentSizesAddUpEverything) {
+  const std::string nodes = "aaaabccc";
+  std::vector<std::unique_ptr<ipc::Node>> memory;
+  for (const int size : {4, 1, 3}) memory.push_back(std::make_unique<ipc::Node>(size, 1));
+  expect_all_well(run_ranks({nodes}, [&](Result<Communicator>& outer, int rank) -> std::string {
+    if (!outer.ok()) return outer.error().message;
+    auto lanes = make_lanes(*outer);
+    if (!lanes.ok()) return lanes.error().message;
+    const Topology& topology = outer->topology();
+    const auto& local = topology.local_ranks;
+    const auto index = static_cast<std::size_t>(std::find(local.begin(), local.end(), rank) - local.begin());
+    ipc::Node& node =
+        *memory[static_cast<std::size_t>(topology.node_of_rank[static_cast<std::size_t>(rank)])];
+    StandIn device;
+    int kernel = 0;
+    for (const std::size_t count : {std::size_t{0}, std::size_t{7}, std::size_t{5000}, std::size_t{20'001}}) {
+      std::vector<double> data(count);
+      for (std::size_t i = 0; i < count; ++i) data[i] = (rank + 1) * static_cast<double>(i % 100 + 1);
+      const std::vector<ElementRange> ranges = owned_ranges(topology, rank, count);
+      ipc::ByRows<double> rows;
+      for (std::size_t row = 0; row < ranges.size(); ++row) {
+        rows.row_begin[row] = ranges[row].begin;
+        rows.row_count[row] = ranges[row].size();
+      }
+      ipc::ByRows<double> reduce = rows;
+      reduce.reduces = true;
+      reduce.input = data.data();
+      reduce.output = data.data() + ranges[index].begin;
+      run_rows(node, reduce, static_cast<int>(index), kernel);
+      const Status status =
+          run_staged(request_of(CollectiveKind::all_reduce, data.data(), data.data(), count, DataType::f64),
+                     pieces_of(count, static_cast<int>(lanes->between.size())), lanes->between,
+                     device.operations(), small_slots);
+      if (!status.ok()) return status.error().message;
+      ipc::ByRows<double> gather = rows;
+      gather.gathers = true;
+      gather.input = data.data() + ranges[index].begin;
+      gather.output = data.data();
+      run_rows(node, gather, static_cast<int>(index), kernel);
+      for (std::size_t i = 0; i < count; ++i)
+        if (data[i] != 36.0 * static_cast<double>(i % 100 + 1))
+          return concat(count, ": ", i, " is ", data[i]);
+    }
+    return {};
+  }));
+}
 
 TEST(StagedFailure, AKilledRankIsNamedByAllOthers) {
   const auto failures =
