@@ -22,6 +22,14 @@ int default_streams(std::size_t ranks) {
   return ranks <= 64 ? 4 : ranks <= 256 ? 2 : 1;
 }
 
+/// Where the others reach this rank. Rank 0 may have been given a name or listen everywhere, but one of the
+/// others has found it.
+Result<std::string> own_address(int rank, const Meeting& meeting) {
+  if (meeting.roster.size() == 1) return std::string("127.0.0.1");
+  if (rank > 0) return meeting.roster[static_cast<std::size_t>(rank)].host;
+  return tcp::local_address(meeting.control[1].get());
+}
+
 }  // namespace
 
 Communicator::Impl::~Impl() {
@@ -55,6 +63,8 @@ Status Communicator::Impl::establish(int rank, std::span<const Member> members) 
   if (options_.ports.empty()) options_.ports = environment("PACELINE_PORTS").value_or("");
   PACELINE_ASSIGN(const shm::LocalListener local, shm::listen_locally());
   PACELINE_ASSIGN(Meeting meeting, meet_others(rank, members, deadline, local.name));
+  PACELINE_ASSIGN(address_, own_address(rank, meeting));
+  node_by_hand_ = members[static_cast<std::size_t>(rank)].node;
   std::vector<std::string> keys;
   std::vector<std::string> names;
   for (const wire::Hello& hello : meeting.roster) {
@@ -108,7 +118,7 @@ Result<Meeting> Communicator::Impl::meet_others(int rank, std::span<const Member
 
 Status Communicator::Impl::link(const Meeting& meeting, const Deadline& deadline) {
   if (options_.transport) {
-    TransportContext context;
+    TransportContext context;  // of a part, split.cpp adds to it
     context.rank = layout_->rank();
     context.size = size();
     context.peers = layout_->linked_ranks();

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abort_signal.hpp"
@@ -58,6 +59,14 @@ class Communicator::Impl {
   Impl& operator=(const Impl&) = delete;
 
   [[nodiscard]] Status connect(int rank, std::span<const Member> members);
+  /// For Communicator::split: options for a part of this communicator, whose rank r is outer_ranks[r] here.
+  [[nodiscard]] Result<CommunicatorOptions> options_of_part(std::vector<int> outer_ranks, int channel) const;
+  /// Numbers for `count` parts, the same on all ranks; gives the first.
+  [[nodiscard]] int take_channels(int count) { return std::exchange(next_channel_, next_channel_ + count); }
+  void be_part() { is_part_ = true; }
+  [[nodiscard]] const std::string& address() const { return address_; }
+  [[nodiscard]] const std::string& node_by_hand() const { return node_by_hand_; }
+  [[nodiscard]] const CommunicatorOptions& options() const { return options_; }
   [[nodiscard]] const Layout& layout() const { return *layout_; }
   [[nodiscard]] int size() const { return static_cast<int>(layout_->topology().node_of_rank.size()); }
   [[nodiscard]] Result<std::shared_ptr<SharedBuffer::Holder>> allocate(std::size_t bytes);
@@ -82,6 +91,10 @@ class Communicator::Impl {
   [[nodiscard]] Status carry_out(Request& request, std::uint64_t& submitted, bool may_spin);
 
   CommunicatorOptions options_;
+  std::string address_;  // at which other ranks reach this one; of rank 0 alone in its communicator: loopback
+  std::string node_by_hand_;  // as in Member
+  int next_channel_ = 1;
+  bool is_part_ = false;  // made by split, with a transport that knows the communicator that was split
   AbortSignal abort_;
   std::unique_ptr<Layout> layout_;
   std::unique_ptr<Control> control_;

@@ -9,6 +9,7 @@ import unittest
 SOURCE = pathlib.Path(os.environ["PACELINE_SOURCE_DIR"])
 HEADER = SOURCE / "allreduce/include/paceline/allreduce.h"
 MPI_HEADER = SOURCE / "allreduce/include/paceline/mpi.h"
+CUDA_HEADER = SOURCE / "allreduce/include/paceline/cuda.h"
 DECLARATION = re.compile(r"PACELINE_API\b[^;(]*?\b(paceline_\w+)\s*\(")
 
 
@@ -33,6 +34,11 @@ class Symbols(unittest.TestCase):
         if "PACELINE_MPI_LIBRARY" not in os.environ:
             self.skipTest("this build has no MPI")
         self.assertEqual(exported(os.environ["PACELINE_MPI_LIBRARY"]), sorted(declared(HEADER, MPI_HEADER)))
+
+    def test_of_the_c_library_with_cuda(self):
+        if "PACELINE_CUDA_LIBRARY" not in os.environ:
+            self.skipTest("this build has no CUDA")
+        self.assertEqual(exported(os.environ["PACELINE_CUDA_LIBRARY"]), sorted(declared(HEADER, CUDA_HEADER)))
 
     def test_every_symbol_has_a_version(self):
         lines = subprocess.run(["nm", "-D", "--defined-only", os.environ["PACELINE_C_LIBRARY"]], check=True,

@@ -169,8 +169,8 @@ struct Topology {
 struct WireStatistics {
   int rank = 0;
   std::int64_t bytes = 0;  ///< that have arrived, with all that goes along with data
-  /// Of the connection that was so longest, since those to a rank are used at once. Right to a tick of the kernel
-  /// (1 to 10 ms) each time.
+  /// Of the connection that was so longest, since those to a rank are used at once. Right to a tick of the
+  /// kernel (1 to 10 ms) each time.
   Duration busy{};
 };
 
@@ -282,6 +282,17 @@ class Communicator {
   /// for itself.
   [[nodiscard]] Work broadcast_async(void* data, std::size_t count, DataType type, int root, int priority = 0,
                                      bool has_it = false);
+
+  /// Communicators over some of these ranks: one for each group that this rank is in, in the order of
+  /// `groups`. Collective over all ranks, which give the same groups, each a list of ranks; a rank's place in
+  /// the list becomes its rank. They have this one's options and generation, its transport included, and
+  /// neither they nor this one need the other to go on. invalid_argument: a group is empty or has a rank
+  /// twice or one that does not exist; unsupported: a part of a communicator that brings a transport is split
+  /// again; else as connect(), naming ranks as they are numbered here or in the group, which the message
+  /// says.
+  /// `operation_timeout`: instead of this one's.
+  [[nodiscard]] Result<std::vector<Communicator>> split(std::span<const std::vector<int>> groups,
+                                                        std::optional<Duration> operation_timeout = {});
 
   /// Gives up: every waiter on every rank returns with `reason`.
   void abort(const std::string& reason);

@@ -41,6 +41,11 @@ struct TransportContext {
   std::vector<int> peers;  ///< ranks that blocks will go to and come from, ascending
   std::uint64_t generation = 0;
   int wake_fd = -1;  ///< readable when the communicator was aborted: progress() must return then
+  /// Of a communicator that Communicator::split made: its number among those, from 1; 0 for any other. What
+  /// it sends must not be taken for what another sends.
+  int channel = 0;
+  std::vector<int>
+      outer_ranks;  ///< by rank: its rank in the communicator that was split; empty for any other
 };
 
 /// Carries blocks in order per pair of ranks and direction. Used by one thread at a time. Blocks may be sent

@@ -38,17 +38,6 @@ int hand_over(const paceline_options* given, paceline_comm** out, Make&& make) {
   });
 }
 
-Status hand_out(const std::string& whole, char* text, size_t capacity, size_t* needed) {
-  if (needed != nullptr) *needed = whole.size() + 1;
-  if (capacity == 0) return {};
-  if (text == nullptr)
-    return Error{ErrorCode::invalid_argument, concat("text is null, and capacity ", capacity)};
-  const std::size_t bytes = std::min(whole.size(), capacity - 1);
-  std::memcpy(text, whole.data(), bytes);
-  text[bytes] = '\0';
-  return {};
-}
-
 }  // namespace
 
 int paceline_connect(int rank, const paceline_member* members, int size, const paceline_options* options,

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "handles.hpp"
@@ -52,6 +54,17 @@ int fail_for_null(const char* function, const char* argument) noexcept {
   return guarded([&]() -> Status {
     return Error{ErrorCode::invalid_argument, concat(function, ": ", argument, " is null")};
   });
+}
+
+Status hand_out(const std::string& whole, char* text, size_t capacity, size_t* needed) {
+  if (needed != nullptr) *needed = whole.size() + 1;
+  if (capacity == 0) return {};
+  if (text == nullptr)
+    return Error{ErrorCode::invalid_argument, concat("text is null, and capacity ", capacity)};
+  const std::size_t bytes = std::min(whole.size(), capacity - 1);
+  std::memcpy(text, whole.data(), bytes);
+  text[bytes] = '\0';
+  return {};
 }
 
 }  // namespace paceline::c_api

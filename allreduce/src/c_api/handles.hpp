@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "paceline/allreduce.h"
@@ -42,6 +43,9 @@ template <class Body>
 
 /// Fails with a message that says which argument of `function` is null.
 [[nodiscard]] int fail_for_null(const char* function, const char* argument) noexcept;
+
+/// Copies a text for people to the caller, as paceline_describe_plan says.
+[[nodiscard]] Status hand_out(const std::string& whole, char* text, size_t capacity, size_t* needed);
 
 /// Options from the C structs; null gives the defaults. Errors: a size or a number that makes no sense.
 [[nodiscard]] Result<CommunicatorOptions> options_from(const paceline_options* options);

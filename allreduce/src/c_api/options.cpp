@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "growing.hpp"
 #include "handles.hpp"
 #include "paceline/base/text.hpp"
 
@@ -47,40 +48,14 @@ paceline_reduce_options default_options() {
   return options;
 }
 
-/// What the caller knows of the struct over the defaults of what it does not.
 template <class Options>
-Result<Options> whole(const Options* given, std::size_t first_bytes, const char* name) {
-  Options options = default_options<Options>();
-  if (given == nullptr) return options;
-  std::size_t bytes = 0;
-  std::memcpy(&bytes, given, sizeof bytes);
-  if (bytes < first_bytes)
-    return Error{ErrorCode::invalid_argument, concat(name, ".size is ", bytes, ", which is less than ",
-                                                     first_bytes, ": fill it with ", name, "_init")};
-  // A caller made for a later version may set what this one does not know, but not ask for it.
-  const auto* raw = reinterpret_cast<const unsigned char*>(given);
-  if (bytes > 4096 || std::any_of(raw + std::min(bytes, sizeof options), raw + bytes,
-                                  [](unsigned char byte) { return byte != 0; }))
-    return Error{ErrorCode::unsupported,
-                 concat(name, " has members that this library, version ", PACELINE_ALLREDUCE_VERSION_MAJOR,
-                        ".", PACELINE_ALLREDUCE_VERSION_MINOR, ", does not know: use a newer one")};
-  std::memcpy(static_cast<void*>(&options), given, std::min(bytes, sizeof options));
-  return options;
+Result<Options> whole_of(const Options* given, std::size_t first_bytes, const char* name) {
+  return whole(given, default_options<Options>(), first_bytes, name);
 }
 
 template <class Options>
-int init(Options* options, std::size_t size, std::size_t first_bytes, const char* name) {
-  return guarded([&]() -> Status {
-    if (options == nullptr) return Error{ErrorCode::invalid_argument, concat(name, "_init: options is null")};
-    if (size < first_bytes)
-      return Error{ErrorCode::invalid_argument,
-                   concat(name, "_init: size is ", size, ": give it sizeof(", name, ")")};
-    Options defaults = default_options<Options>();
-    std::memset(static_cast<void*>(options), 0, size);
-    defaults.size = size;
-    std::memcpy(static_cast<void*>(options), &defaults, std::min(size, sizeof defaults));
-    return {};
-  });
+int init_with_defaults(Options* options, std::size_t size, std::size_t first_bytes, const char* name) {
+  return init(options, size, default_options<Options>(), first_bytes, name);
 }
 
 Result<Duration> duration_from(std::int64_t milliseconds, const char* name) {
@@ -106,7 +81,7 @@ Result<UniqueFd> listener_from(int fd) {
 }  // namespace
 
 Result<CommunicatorOptions> options_from(const paceline_options* given) {
-  PACELINE_ASSIGN(const paceline_options c, whole(given, first_options_bytes, "paceline_options"));
+  PACELINE_ASSIGN(const paceline_options c, whole_of(given, first_options_bytes, "paceline_options"));
   if (c.algorithm < PACELINE_ALGORITHM_AUTOMATIC || c.algorithm > PACELINE_ALGORITHM_RING)
     return Error{ErrorCode::invalid_argument,
                  concat("paceline_options.algorithm is ", c.algorithm, ": there is no such algorithm")};
@@ -129,7 +104,7 @@ Result<CommunicatorOptions> options_from(const paceline_options* given) {
 
 Result<ReduceOptions> options_from(const paceline_reduce_options* given) {
   PACELINE_ASSIGN(const paceline_reduce_options c,
-                  whole(given, first_reduce_options_bytes, "paceline_reduce_options"));
+                  whole_of(given, first_reduce_options_bytes, "paceline_reduce_options"));
   ReduceOptions options;
   options.op = enumeration_from<ReduceOp>(c.op);
   options.weight = c.weight;
@@ -145,9 +120,9 @@ Result<ReduceOptions> options_from(const paceline_reduce_options* given) {
 using namespace paceline::c_api;
 
 int paceline_options_init(paceline_options* options, size_t size) {
-  return init(options, size, first_options_bytes, "paceline_options");
+  return init_with_defaults(options, size, first_options_bytes, "paceline_options");
 }
 
 int paceline_reduce_options_init(paceline_reduce_options* options, size_t size) {
-  return init(options, size, first_reduce_options_bytes, "paceline_reduce_options");
+  return init_with_defaults(options, size, first_reduce_options_bytes, "paceline_reduce_options");
 }

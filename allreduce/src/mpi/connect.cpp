@@ -143,13 +143,20 @@ Result<Communicator> communicator_from_mpi(MPI_Comm mpi, CommunicatorOptions opt
   options.connect_timeout = deadline.left();
   if (carried_by_mpi.value()) {
     // Messages of a communicator that failed may still be on their way: none has the tag of another.
+    // Nor has that of a part of one.
     constexpr int least_tag_limit = 32767;
-    const int tag = duplicate->next_tag++ % least_tag_limit;
+    constexpr int most_channels = 32;
+    const int first_tag = duplicate->next_tag % (least_tag_limit / most_channels) * most_channels;
+    ++duplicate->next_tag;
     // What a message costs is MPI's to know, and more than a round trip tells; see most_message_bytes.
     if (options.tuning.piece_bytes == 0 && !environment("PACELINE_PIECE_BYTES").has_value())
       options.tuning.piece_bytes = mpi::mpi_piece_bytes;
-    options.transport = [duplicate, tag](const TransportContext& context) {
-      return mpi::make_transport(duplicate, tag, context);
+    options.transport = [duplicate,
+                         first_tag](const TransportContext& context) -> Result<std::unique_ptr<Transport>> {
+      if (context.channel >= most_channels)
+        return Error{ErrorCode::unsupported, concat("over MPI a communicator can be split into ",
+                                                    most_channels - 1, " parts at most")};
+      return mpi::make_transport(duplicate, first_tag + context.channel, context);
     };
   }
   std::vector<Member> members(static_cast<std::size_t>(size));

@@ -62,8 +62,8 @@ Status Messages::send(Message* message, int peer) {
   message->peer = peer;
   message->receiving = false;
   message->through = false;
-  PACELINE_TRY(check(MPI_Isend(message->memory.get(), static_cast<int>(message->bytes), MPI_BYTE, peer, tag_,
-                               duplicate_->comm, &message->request),
+  PACELINE_TRY(check(MPI_Isend(message->memory.get(), static_cast<int>(message->bytes), MPI_BYTE,
+                               rank_in_mpi(peer), tag_, duplicate_->comm, &message->request),
                      "MPI_Isend", peer));
   active_.push_back(message);
   requests_.push_back(message->request);
@@ -75,8 +75,8 @@ Status Messages::receive(Message* message, int peer) {
   message->receiving = true;
   message->through = false;
   message->finishes = nullptr;
-  PACELINE_TRY(check(MPI_Irecv(message->memory.get(), static_cast<int>(most_message_bytes), MPI_BYTE, peer,
-                               tag_, duplicate_->comm, &message->request),
+  PACELINE_TRY(check(MPI_Irecv(message->memory.get(), static_cast<int>(most_message_bytes), MPI_BYTE,
+                               rank_in_mpi(peer), tag_, duplicate_->comm, &message->request),
                      "MPI_Irecv", peer));
   active_.push_back(message);
   requests_.push_back(message->request);

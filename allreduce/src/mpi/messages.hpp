@@ -44,7 +44,9 @@ struct Duplicate {
 /// The messages of one transport: those that MPI has, and those that are at hand.
 class Messages {
  public:
-  Messages(std::shared_ptr<Duplicate> duplicate, int tag) : duplicate_(std::move(duplicate)), tag_(tag) {}
+  /// `outer_ranks`: by peer, its rank in the duplicate; empty where they are the same.
+  Messages(std::shared_ptr<Duplicate> duplicate, int tag, std::vector<int> outer_ranks)
+      : duplicate_(std::move(duplicate)), tag_(tag), outer_ranks_(std::move(outer_ranks)) {}
   Messages(const Messages&) = delete;
   Messages& operator=(const Messages&) = delete;
   ~Messages();
@@ -62,9 +64,13 @@ class Messages {
  private:
   [[nodiscard]] Status settle(int index, const MPI_Status& status);
   void abandon();
+  [[nodiscard]] int rank_in_mpi(int peer) const {
+    return outer_ranks_.empty() ? peer : outer_ranks_[static_cast<std::size_t>(peer)];
+  }
 
   std::shared_ptr<Duplicate> duplicate_;
   int tag_;
+  std::vector<int> outer_ranks_;
   std::vector<std::unique_ptr<Message>> all_;
   std::vector<Message*> idle_;
   std::vector<Message*> active_;       // what MPI has

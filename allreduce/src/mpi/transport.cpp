@@ -22,7 +22,9 @@ constexpr Duration longest_nap = std::chrono::milliseconds(1);
 class MpiLinks final : public Transport {
  public:
   MpiLinks(std::shared_ptr<Duplicate> duplicate, int tag, const TransportContext& context, bool any_thread)
-      : wake_fd_(context.wake_fd), any_thread_(any_thread), messages_(std::move(duplicate), tag) {
+      : wake_fd_(context.wake_fd),
+        any_thread_(any_thread),
+        messages_(std::move(duplicate), tag, context.outer_ranks) {
     for (const int peer : context.peers) lanes_.try_emplace(peer, messages_, context.rank, peer);
   }
 
