@@ -100,7 +100,7 @@ struct FixedSum {
 template <class T>
 struct FixedDecode {
   static constexpr int group = 2;
-  static constexpr int unroll = 4;
+  static constexpr int unroll = 2;
   template <int n>
   using Loaded = Pack<std::int64_t, n>;
 

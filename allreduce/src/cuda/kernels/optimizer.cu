@@ -9,7 +9,8 @@ namespace {
 using namespace kernels;
 
 template <class Rule, class Gradient, class Copy>
-__global__ void __launch_bounds__(block_threads)
+// Four blocks at once are asked for, since the compiler otherwise aims at more and spills a register.
+__global__ void __launch_bounds__(block_threads, 4)
     update_kernel(const __grid_constant__ Update<Rule, Gradient, Copy> update, Split split) {
   Update<Rule, Gradient, Copy> mine = update;
   mine.factor = update.factor_at == nullptr ? 1.0F : *update.factor_at;
