@@ -13,6 +13,7 @@ import unittest
 
 BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
 SOURCE = pathlib.Path(os.environ["PACELINE_SOURCE_DIR"])
+CUDA_INCLUDE = os.environ.get("PACELINE_CUDA_INCLUDE")  # where it was built with CUDA
 sys.path.insert(0, str(SOURCE / "tests" / "integration"))
 
 
@@ -47,9 +48,19 @@ class Installed(unittest.TestCase):
         for header in headers:
             if "train" in header.parts or header.name == "torch.hpp":
                 continue  # compiled by the plugin below and by embed_test.py; each costs half a minute of LibTorch
-            done = run("c++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", include,
+            cuda = ("-isystem", CUDA_INCLUDE) if header.name == "cuda_kernels.hpp" else ()
+            done = run("c++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", include, *cuda,
                        "-include", header, "-x", "c++", "/dev/null")
             self.assertEqual(done.returncode, 0, done.stderr)
+
+    @unittest.skipIf(CUDA_INCLUDE is None, "it was built without CUDA")
+    def test_programs_with_buffers_on_gpus(self):
+        binary = self.build(SOURCE / "tests/install/cuda", "cuda")
+        done = run(binary / "cuda_consumer")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, "^(no GPUs: .+|[0-9]+ GPUs, and 265 bytes .*)$")
+        done = run(binary / "cuda_consumer_c")
+        self.assertEqual((done.returncode, done.stdout), (0, "33554432 bytes for CUDA IPC\n"), done.stderr)
 
     def test_a_program_with_the_allreduce_library(self):
         program = self.build(SOURCE / "tests/install/consumer", "consumer") / "consumer"

@@ -6,9 +6,12 @@
  * place. No header of CUDA's is needed: a cudaStream_t is passed as it is.
  *
  *     paceline_device_comm* device = NULL;
- *     if (paceline_device_comm_create(comm, NULL, &device) != PACELINE_OK) return
- * fail(paceline_last_error()); paceline_device_all_reduce(device, data, data, count, PACELINE_F32, NULL,
- * stream); if (paceline_device_wait(device) != PACELINE_OK) ...
+ *
+ *     paceline_device_comm_create(comm, NULL, &device);
+ *
+ *     paceline_device_all_reduce(device, data, data, count, PACELINE_F32, NULL, stream);
+ *
+ *     if (paceline_device_wait(device) != PACELINE_OK) puts(paceline_last_error());
  *
  * Errors and threads are as in paceline/allreduce.h: collectives by one thread at a time, in the same order
  * on every rank; wait, health, abort, way and describe by any. A collective returns when it has been put into

@@ -226,7 +226,8 @@ Error DeviceCommunicator::Impl::cause_of(const Error& error) const {
   if (!clear && !control_->health().ok()) return control_->health().error();
   if (error.rank >= 0) return error;
   const std::string who = name_of(rank_, facts_[static_cast<std::size_t>(rank_)]);
-  return {error.code, concat(who, ": ", error.message), rank_};
+  // Who sees that time is over need not be who is late.
+  return {error.code, concat(who, ": ", error.message), error.code == ErrorCode::timeout ? -1 : rank_};
 }
 
 void DeviceCommunicator::Impl::fail(const Error& error, const std::string& said) {
