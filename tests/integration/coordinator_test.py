@@ -19,6 +19,7 @@ import training_test as small
 from coordinated import ENDLESS, MODEL, Coordinated, Run, coordinators, is_alive
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
+from waiting import Hold
 
 class Coordinators(Coordinated, Refusals):
     # ---- coordinators that are killed
@@ -125,8 +126,10 @@ class Coordinators(Coordinated, Refusals):
         generator = random.Random(3)
         for delay in [0] + [generator.uniform(0, 0.3) for _ in range(5)]:
             with self.subTest(delay):
+                hold = Hold(self.folder, steps - 1)
                 run = self.begin("--ranks", "2", *MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "eval_every=1",
-                                 steps=steps - 2)
+                                 environment=hold.environment, steps=steps - 2)
+                hold.let_go(steps - 1)
                 time.sleep(delay)
                 run.kill_coordinator()
                 self.assert_proved(run, steps)
@@ -136,15 +139,18 @@ class Coordinators(Coordinated, Refusals):
         job = (*MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true",
                "--set", "optimizer.learning_rate=0.02", "--set", "augment.flip=true", "--set", "checkpoint={every_steps: 10}")
         undisturbed, _ = self.assert_proved(self.start("--ranks", "1", *job), steps)
-        run = self.begin("--ranks", "3", *job, steps=3)
+        deaths = range(10, 130, 20)
+        hold = Hold(self.folder, *(step + 15 for step in deaths))
+        run = self.begin("--ranks", "3", *job, environment=hold.environment, steps=3)
         generator = random.Random(4)
-        for step in range(10, 130, 20):
+        for step in deaths:
             run.await_steps(step)
             run.kill_coordinator()
             time.sleep(generator.uniform(0, 0.6))
             # Never one that has not trained: of three such deaths in a row the job would learn to start no more.
             if len(run.workers()) == 3 and run.trained_in()[-1][1] == 3:
                 run.kill(generator.randrange(3))
+            hold.let_go(step + 15)
         disturbed, terms = self.assert_proved(run, steps)
         self.assertGreaterEqual(len(terms), 4)
         self.assertEqual(disturbed["weights_sha256"], undisturbed["weights_sha256"])

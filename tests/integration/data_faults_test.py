@@ -4,6 +4,7 @@ Whatever the filesystem can make good costs nothing but time: the weights have t
 folder. Whatever it cannot ends the job, names the file, and leaves no process.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -14,12 +15,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS / "support"))
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "integration")]
 import moosefs  # noqa: E402
+from waiting import Hold, wait_for  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
 PACELINE = BUILD / "bin" / "paceline"
@@ -123,23 +124,32 @@ class Faults(unittest.TestCase):
         assert done.returncode == 0, done.stderr
         return folder
 
-    def start(self, dataset, *settings):
+    def start(self, dataset, *settings, hold=None):
         """Starts a training; gives the process and its run directory."""
         type(self).runs += 1
         run = self.folder / f"run{self.runs}"
         command = [str(PACELINE), "train", "job.yaml", "--run-dir", str(run), "--threads", "1"]
         for setting in (f"data.train={dataset}/train", f"data.eval={dataset}/test", *settings):
             command += ["--set", setting]
-        process = subprocess.Popen(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env={**os.environ, **(hold.environment if hold else {})})
         self.addCleanup(lambda: (process.kill(), process.communicate()))
         return process, run
 
+    @contextlib.contextmanager
+    def early(self, dataset, *settings):
+        """A training that is held when most of its epoch is still to be read; it goes on when the block ends."""
+        hold = Hold(self.folder, 3)
+        process, run = self.start(dataset, *settings, hold=hold)
+        self.wait_for_a_step(process, run)
+        yield process, run
+        hold.let_go(3)
+
     def wait_for_a_step(self, process, run):
-        deadline = time.monotonic() + PATIENCE_S
-        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-            self.assertLess(time.monotonic(), deadline, "no step yet")
+        def taken():
             self.assertIsNone(process.poll(), "it ended")
-            time.sleep(0.01)
+            return (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text()
+        wait_for(taken, "a step", PATIENCE_S)
         self.seen |= workers(self.folder)
 
     def assert_completes(self, process, run):
@@ -157,10 +167,8 @@ class Faults(unittest.TestCase):
         return errors
 
     def assert_no_worker_left(self):
-        deadline = time.monotonic() + PATIENCE_S
-        while workers(self.folder) or any(is_there(pid) for pid in self.seen):
-            self.assertLess(time.monotonic(), deadline, "workers are left")
-            time.sleep(0.05)
+        wait_for(lambda: not workers(self.folder) and not any(is_there(pid) for pid in self.seen), "the end of all workers",
+                 PATIENCE_S)
 
     def assert_names_chunk(self, text, shard, offset):
         """Shard, chunk, file offset and both checksums; the chunk is the one with this byte in it."""
@@ -207,18 +215,16 @@ class LocalFaults(Faults):
     def test_a_shard_that_is_cut_while_training(self):
         dataset = self.copy()
         shard = shard_of(dataset)
-        process, run = self.start(dataset)
-        self.wait_for_a_step(process, run)
-        os.truncate(shard, shard.stat().st_size // 4)
+        with self.early(dataset) as (process, _):
+            os.truncate(shard, shard.stat().st_size // 4)
         self.assertIn(shard.name, self.assert_fails(process))
         self.assert_no_worker_left()
 
     def test_a_shard_that_disappears_before_its_first_read(self):
         """Of the dataset to evaluate on, which is read after the last step."""
         dataset = self.copy()
-        process, run = self.start(dataset)
-        self.wait_for_a_step(process, run)
-        shutil.rmtree(dataset / "test")
+        with self.early(dataset) as (process, _):
+            shutil.rmtree(dataset / "test")
         self.assertIn("test/shard-00000.h5 is missing", self.assert_fails(process))
         self.assert_no_worker_left()
 
@@ -260,10 +266,9 @@ class MooseFsFaults(Faults):
         self.assertEqual(self.assert_completes(*self.start(self.dataset("whole"))), self.expected)
 
     def test_a_chunk_server_killed_while_training(self):
-        process, run = self.start(self.dataset("bereft"))
-        self.wait_for_a_step(process, run)
-        self.filesystem.kill_chunk_server(0)
-        self.addCleanup(self.filesystem.start_chunk_server, 0)
+        with self.early(self.dataset("bereft")) as (process, run):
+            self.filesystem.kill_chunk_server(0)
+            self.addCleanup(self.filesystem.start_chunk_server, 0)
         self.assertEqual(self.assert_completes(process, run), self.expected)
 
     def test_one_damaged_copy(self):
@@ -284,10 +289,9 @@ class MooseFsFaults(Faults):
 
     def test_a_shard_deleted_while_training(self):
         """A file that is open stays until it is closed, on MooseFS too."""
-        process, run = self.start(self.dataset("deleted"))
-        self.wait_for_a_step(process, run)
-        for shard in (self.dataset("deleted") / "train").glob("*.h5"):
-            shard.unlink()
+        with self.early(self.dataset("deleted")) as (process, run):
+            for shard in (self.dataset("deleted") / "train").glob("*.h5"):
+                shard.unlink()
         self.assertEqual(self.assert_completes(process, run), self.expected)
 
 
@@ -302,10 +306,9 @@ class Deadline(Faults):
         self.addCleanup(filesystem.stop)
         dataset = self.import_into(filesystem.mount / "data")
         filesystem.drop_caches()
-        process, run = self.start(dataset, "data.read_timeout_s=3")
-        self.wait_for_a_step(process, run)
-        for server in (0, 1):
-            filesystem.freeze_chunk_server(server)
+        with self.early(dataset, "data.read_timeout_s=3") as (process, _):
+            for server in (0, 1):
+                filesystem.freeze_chunk_server(server)
         self.assertRegex(self.assert_fails(process), rf"{shard_of(dataset).name}.*data\.read_timeout_s")
         # The kernel holds a process that waits for a filesystem until it answers, whoever kills the process.
         filesystem.thaw_chunk_servers()

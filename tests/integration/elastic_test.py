@@ -144,9 +144,11 @@ class Elastic(unittest.TestCase):
     def test_the_result_is_what_it_would_have_been(self):
         # But for rounding: the sums are of the same samples, in another order.
         undisturbed = self.assert_proved(Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600"), 600)
-        run = Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600")
+        hold = waiting.Hold(self.folder, 300)
+        run = Run(self, "--ranks", "2", "--set", "epochs=100000", "--set", "steps=600", environment=hold.environment)
         run.await_steps(50)
         run.kill(0)
+        hold.let_go(300)
         disturbed = self.assert_proved(run, 600)
         self.assertGreaterEqual(disturbed["repairs"], 1)
         self.assertAlmostEqual(disturbed["train_loss"], undisturbed["train_loss"], delta=0.02)

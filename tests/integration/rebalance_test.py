@@ -13,6 +13,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import coordinated
 from elastic_test import wait_for
+from waiting import Hold
 
 GRAINS = 32
 JOB = ("--ranks", "2", "--set", "model={kind: cnn}", "--set", "batch={global: 256, grain: 8}", "--set", "epochs=100000",
@@ -70,9 +71,11 @@ class Rebalance(coordinated.Coordinated):
 
     def test_the_result_does_not_depend_on_the_shares(self):
         alone = self.start("--ranks", "1", *JOB[2:], "--set", "steps=80").finish()
-        run = self.start(*JOB, "--set", "rebalance=true", "--set", "steps=80")
+        hold = Hold(self.folder, 10)
+        run = self.start(*JOB, "--set", "rebalance=true", "--set", "steps=80", environment=hold.environment)
         run.await_steps(5)
         with slowed(run.workers()[0], part=0.7):
+            hold.let_go(10)
             summary = run.finish()
         self.assertGreater(summary["rebalances"], 0, run.out)
         self.assertEqual(summary["weights_sha256"], alone["weights_sha256"])

@@ -13,11 +13,13 @@ import signal
 import struct
 import subprocess
 import tempfile
-import time
 import unittest
+
+from waiting import wait_for
 
 BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
 PACELINE = BUILD / "bin" / "paceline"
+PATIENCE_S = 60
 SAMPLES = {"train": 3000, "t10k": 700}
 
 JOB = """
@@ -125,18 +127,14 @@ class Training(unittest.TestCase):
                                     "epochs=100000", "--set", "eval_every=0", *arguments],
                                    cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(lambda: (process.kill(), process.communicate()))
-        deadline = time.monotonic() + 60
-        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-            self.assertLess(time.monotonic(), deadline, "no step within a minute")
+        def taken():
             self.assertIsNone(process.poll(), "it ended")
-            time.sleep(0.05)
+            return (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text()
+        wait_for(taken, "a step", PATIENCE_S)
         return process, run
 
     def assert_no_worker_left(self):
-        deadline = time.monotonic() + 10
-        while workers(self.folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.assertEqual(workers(self.folder), set())
+        wait_for(lambda: not workers(self.folder), "the end of all workers", PATIENCE_S)
 
     def test_any_number_of_ranks_learns_the_same(self):
         results = {}
