@@ -95,12 +95,12 @@ bool CheckpointKeeper::take_up(const CheckpointId& id, const Ranks& ranks) {
   return true;
 }
 
-void CheckpointKeeper::on_lost(WorkerId worker) {
+void CheckpointKeeper::on_lost(WorkerId worker, bool done) {
   if (!attempt_) return;
   const auto member = std::ranges::find(attempt_->workers, worker);
   const std::int64_t rank = member - attempt_->workers.begin();
   if (member != attempt_->workers.end() && !attempt_->parts.contains(rank))
-    give_up(concat("rank ", rank, " was lost while it wrote its part"));
+    give_up(done ? "" : concat("rank ", rank, " was lost while it wrote its part"));
 }
 
 void CheckpointKeeper::on_end() {

@@ -285,8 +285,10 @@ class Elastic(unittest.TestCase):
                 job = ["--set", f"model={model}", "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true",
                        "--set", "optimizer.learning_rate=0.02", "--set", "augment.flip=true"]
                 undisturbed = self.assert_proved(Run(self, "--ranks", "1", *job), steps)
-                run = Run(self, "--ranks", "3", *job)
+                hold = waiting.Hold(self.folder, 10)
+                run = Run(self, "--ranks", "3", *job, environment=hold.environment)
                 run.await_steps(3)
+                hold.let_go(10)
                 self.kill_at_random(run, 6, seed=steps)
                 disturbed = self.assert_proved(run, steps)
                 self.assertGreaterEqual(disturbed["repairs"], 1)

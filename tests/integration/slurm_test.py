@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import signal
@@ -16,6 +17,7 @@ import coordinated
 import training_test as small
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
+from waiting import Hold
 
 SOURCE = pathlib.Path(os.environ["PACELINE_SOURCE_DIR"])
 CLUSTER = SOURCE / "slurm" / "test-cluster.sh"
@@ -34,8 +36,8 @@ def missing():
     return ""
 
 
-def slurm(*command, check=True):
-    done = subprocess.run(command, text=True, capture_output=True, timeout=LIMIT_S)
+def slurm(*command, check=True, environment=None):
+    done = subprocess.run(command, text=True, capture_output=True, timeout=LIMIT_S, env={**os.environ, **(environment or {})})
     if check and done.returncode != 0:
         raise AssertionError(f"{command}: {done.stderr}")
     return done.stdout.strip()
@@ -69,9 +71,9 @@ class Job:
 class Submitted(coordinated.Run):
     """A run that sbatch has started."""
 
-    def __init__(self, test, *arguments, nodes=2, options=()):
+    def __init__(self, test, *arguments, nodes=2, options=(), environment=None):
         self.job = slurm("sbatch", "--parsable", f"--nodes={nodes}", "--exclusive", f"--chdir={test.folder}", *options,
-                         str(SOURCE / "slurm/train.sbatch"), "job.yaml", "--set", "eval_every=0", *arguments)
+                         str(SOURCE / "slurm/train.sbatch"), "job.yaml", "--set", "eval_every=0", *arguments, environment=environment)
         self.process = Job(self.job)
         self.folder = test.folder / f"runs/slurm-{self.job}"
         self.log = test.folder / f"paceline-{self.job}.log"
@@ -187,12 +189,15 @@ class Slurm(coordinated.Coordinated, Refusals):
     def test_tasks_that_are_ranks(self):
         command = ["srun", "--nodes=3", "--ntasks=3", "--mpi=none", small.PACELINE, "train"]
         self.folder_of_tasks = self.folder / "runs/tasks"
+        hold = Hold(self.folder, 20)
         started = subprocess.Popen([*command, "job.yaml", "--run-dir", self.folder_of_tasks, "--set", "eval_every=0", *BOUNDED],
-                                   cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                   cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, **hold.environment})
         self.addCleanup(lambda: (started.kill(), started.wait()))
         metrics = self.folder_of_tasks / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 10, "step 10")
         slurm(str(small.PACELINE), "stop", str(self.folder_of_tasks))
+        hold.let_go(20)
         started.wait(LIMIT_S)
         done = subprocess.run([*command, "--resume", self.folder_of_tasks], cwd=self.folder, text=True, capture_output=True,
                               timeout=LIMIT_S)
@@ -303,25 +308,32 @@ class Slurm(coordinated.Coordinated, Refusals):
     # ---- what happens to nodes
 
     def test_the_processes_of_a_node_are_killed(self):
-        run = self.submit("--ranks", "4", *BOUNDED)
+        hold = Hold(self.folder, 20)
+        run = self.submit("--ranks", "4", *BOUNDED, environment=hold.environment)
         run.await_steps(10)
         for pid in self.agents_on("h2"):
             os.kill(pid, signal.SIGKILL)
+        hold.let_go(20)
         self.assertGreaterEqual(self.assert_same_bits(run)["repairs"], 1)
 
     def test_a_node_that_is_cut_off(self):
-        run = self.submit("--ranks", "4", *BOUNDED)
+        hold = Hold(self.folder, 20)
+        run = self.submit("--ranks", "4", *BOUNDED, environment=hold.environment)
         run.await_steps(10)
         subprocess.run([CLUSTER, "cut", "h2", self.name], check=True)
+        hold.let_go(20)
         try:
             self.assertGreaterEqual(self.assert_same_bits(run)["repairs"], 1)
         finally:
             subprocess.run([CLUSTER, "mend", "h2", self.name], check=True)
 
     def test_a_job_that_is_preempted_goes_on_later(self):
-        run = self.submit("--ranks", "3", *BOUNDED, nodes=NODES)
+        hold = Hold(self.folder, 20)
+        run = self.submit("--ranks", "3", *BOUNDED, nodes=NODES, environment=hold.environment)
         run.await_steps(10)
         urgent = Job(slurm("sbatch", "--parsable", "--partition=urgent", f"--nodes={NODES}", "--exclusive", "--output=/dev/null", "--wrap=true"))
+        wait_for(lambda: re.search(r"PreemptTime=\d", slurm("scontrol", "show", "job", run.job)), "Slurm's warning")
+        hold.let_go(20)
         urgent.wait()
         self.assertEqual(urgent.returncode, 0)
         wait_for(lambda: run.state() == "PENDING", "the job to be in the queue again")

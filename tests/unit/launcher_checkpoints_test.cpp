@@ -185,6 +185,15 @@ TEST_F(Keeper, GivesUpWhereARankIsLostThatHasNotReported) {
   EXPECT_EQ(run_.names(), Names{"step-000000006.term-1"});
 }
 
+TEST_F(Keeper, SaysNothingOfWhatRanksHaveInHandWhenTheJobIsDone) {
+  train_to(4);
+  expect_ok(keeper_->on_part(11, written(4, 1)));
+  keeper_->on_lost(10, true);
+  keeper_->on_lost(11, true);
+  EXPECT_EQ(run_.names(), Names{});
+  EXPECT_TRUE(warnings_.empty());
+}
+
 TEST_F(Keeper, ARankThatIsLostAfterItHasReportedIsNotMissed) {
   train_to(4);
   expect_ok(keeper_->on_part(11, written(4, 1)));
