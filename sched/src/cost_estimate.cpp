@@ -14,6 +14,8 @@ constexpr double sigma_over_deviation = 1.25;
 constexpr double most_sigmas_learnt = 3;
 /// Values weigh as if the first deviation had been seen so often.
 constexpr std::int64_t first_deviation_counts = 5;
+/// Of the limit: a sum beyond it will most likely be a change soon.
+constexpr double likely_change = 0.6;
 /// A change is believed to be no greater: what no rank can have taken must not stay for long.
 constexpr double most_change = 16;
 
@@ -46,18 +48,43 @@ double CostEstimate::error_of(std::int64_t values) const noexcept {
   return sigma() / std::sqrt(static_cast<double>(values));
 }
 
-bool CostEstimate::gather(Side& side, double beyond, double limit) const {
-  side.sum = std::max(0.0, side.sum + beyond - rules_.slack);
-  side.run = side.sum == 0 ? 0 : side.run + 1;
-  return side.sum > limit;
+double CostEstimate::beyond(const Side& side, double value) const {
+  return std::clamp(side.sign * std::log(value / side.level) / side.sigma, -rules_.outlier_in_sums,
+                    rules_.outlier_in_sums) -
+         rules_.slack;
 }
 
-void CostEstimate::restart_from(std::size_t run) {
-  level_ = std::clamp(recent_.median(run), level_ / most_change, level_ * most_change);
-  count_ = static_cast<std::int64_t>(run);
-  variance_ = 1 / static_cast<double>(run);
+bool CostEstimate::gather(Side& side, double value) const {
+  if (side.sum == 0) side.run = 0;
+  if (side.sum == 0 || !side.keeps_reference) {
+    side.level = level_;
+    side.sigma = sigma();
+  }
+  side.sum = std::max(0.0, side.sum + beyond(side, value));
+  ++side.run;
+  return side.sum > side.limit;
+}
+
+bool CostEstimate::may_be_changing() const noexcept {
+  return std::max(slower_.sum / slower_.limit, faster_.sum / faster_.limit) > likely_change;
+}
+
+/// The fewest of the run's last values that would be a change by themselves: where it is a clear one, those
+/// from before it, which began the run by chance, stay out.
+std::size_t CostEstimate::decisive(const Side& side) const {
+  double sum = 0;
+  std::size_t count = 0;
+  while (count < std::min(side.run, recent_.count()) && sum <= side.limit)
+    sum += beyond(side, recent_.last(count++));
+  return count;
+}
+
+void CostEstimate::restart_from(std::size_t values) {
+  level_ = std::clamp(recent_.median(values), level_ / most_change, level_ * most_change);
+  count_ = static_cast<std::int64_t>(values);
+  variance_ = 1 / static_cast<double>(values);
   deviation_ = std::min(deviation_, rules_.most_deviation_then);
-  slower_ = faster_ = {};
+  slower_.sum = faster_.sum = 0;
   ++changes_;
 }
 
@@ -69,15 +96,10 @@ void CostEstimate::observe(double value) {
     level_ = value;
     return;
   }
+  const bool slower = gather(slower_, value);
+  const bool faster = gather(faster_, value);
+  if (slower || faster) return restart_from(decisive(slower ? slower_ : faster_));
   const double noise = sigma();
-  const double sigmas =
-      std::clamp(std::log(value / level_) / noise, -rules_.outlier_in_sums, rules_.outlier_in_sums);
-  const bool slower = gather(slower_, sigmas, rules_.slower_after);
-  const bool faster = gather(faster_, -sigmas, rules_.faster_after);
-  if (slower || faster) {
-    restart_from(slower ? slower_.run : faster_.run);
-    return;
-  }
   ++count_;
   const double off = value / level_ - 1;
   const double weight = std::max(rules_.weight, 1 / static_cast<double>(count_));
@@ -91,6 +113,8 @@ void CostEstimate::observe(double value) {
 void CostEstimate::rescale(double factor) {
   PACELINE_ASSERT(std::isfinite(factor) && factor > 0, "a unit is a positive number");
   level_ *= factor;
+  slower_.level *= factor;
+  faster_.level *= factor;
   recent_.rescale(factor);
 }
 
@@ -102,6 +126,11 @@ void RecentMedian::observe(double value) {
 
 void RecentMedian::rescale(double factor) {
   for (double& value : values_) value *= factor;
+}
+
+double RecentMedian::last(std::size_t before) const {
+  PACELINE_ASSERT(before < count_, "it was observed, and is kept");
+  return values_[(next_ + kept - 1 - before) % kept];
 }
 
 double RecentMedian::median(std::size_t most) const {

@@ -19,6 +19,8 @@ constexpr double telling_change = 0.15;
 constexpr double least_fixed_fraction = -0.5, most_fixed_fraction = 1.5;
 /// In shares: what is believed, and what is expected before a move has told anything.
 constexpr double most_fixed_shares = 2, usual_fixed_shares = 0.15;
+/// Costs wander by themselves: what a few steps take is known no better, however little they differ.
+constexpr double least_error_of_times = 0.1;
 /// Of what earlier moves said, after one more.
 constexpr double fixed_decay = 0.9;
 /// The cosine of two moves, below which the second takes the first back.
@@ -168,8 +170,9 @@ void Rebalancer::learn_fixed_part() {
     const double fraction = (ratio - after / before) / (1 - after / before);
     if (fraction < least_fixed_fraction || fraction > most_fixed_fraction) continue;
     const double believed = std::min(fraction, most_fixed_shares / (1 + most_fixed_shares));
-    const double error = std::hypot(rank.before_error, rank.cost.error_of(rules_.fixed_steps)) *
-                         (after + was) * (before + was) / std::abs(after - before);
+    const double error_of_times =
+        std::max(least_error_of_times, std::hypot(rank.before_error, rank.cost.error_of(rules_.fixed_steps)));
+    const double error = error_of_times * (after + was) * (before + was) / std::abs(after - before);
     sum += before * believed / (1 - believed) / (error * error);
     weight += 1 / (error * error);
   }

@@ -144,14 +144,26 @@ void Rebalancer::predict(RebalanceDecision& decision) const {
                         std::hypot(error_of(before), error_of(after));
 }
 
+/// For how many steps the costs have been what they are, of the ranks that would be last before and after.
+std::int64_t Rebalancer::age_of(const RebalanceDecision& decision) const {
+  const auto age = [&](const std::vector<RankShare>& plan) {
+    const std::size_t last = last_of(decision.inputs, shares_of(plan)).rank;
+    return ranks_.at(plan[last].worker).cost.count();
+  };
+  return std::min(age(decision.before), age(decision.after));
+}
+
 void Rebalancer::judge(RebalanceDecision& decision, const RebalanceOutlook& outlook) const {
   const auto ranks = static_cast<double>(decision.before.size());
   const double by_noise =
       rules_.least_certainty * (1 + rules_.certainty_growth * std::log(ranks / 2)) * decision.gain_error;
   const double by_backoff =
       rules_.least_gain * std::pow(rules_.backoff, static_cast<double>(backoffs_at(outlook.step)));
-  const double by_measuring = learning_ ? rules_.least_gain_measuring : 0;
-  decision.gain_needed = std::max({by_noise, by_backoff, by_measuring});
+  const bool unsettled =
+      learning_ || std::ranges::any_of(ranks_, [](auto& rank) { return rank.second.cost.may_be_changing(); });
+  const double by_measuring = unsettled ? rules_.least_gain_measuring : 0;
+  const double by_age = rules_.lasting_gain / static_cast<double>(age_of(decision));
+  decision.gain_needed = std::max({by_noise, by_backoff, by_measuring, by_age});
   const std::int64_t counted = std::clamp<std::int64_t>(outlook.remaining_steps, 0, rules_.horizon_steps);
   decision.saves_ms =
       (decision.predicted_before_ms - decision.predicted_after_ms) * static_cast<double>(counted);
@@ -167,6 +179,9 @@ void Rebalancer::judge(RebalanceDecision& decision, const RebalanceOutlook& outl
     decide_on(
         decision, RebalanceVerdict::backing_off,
         concat(change, ", but after moves that were taken back the gain must be ", shown_part(by_backoff)));
+  else if (decision.gain <= by_age)
+    decide_on(decision, RebalanceVerdict::measuring,
+              concat(change, ", but that has been so for too few steps"));
   else if (decision.gain <= by_measuring)
     decide_on(decision, RebalanceVerdict::measuring,
               concat(change, ", but what the last move did is still being measured"));

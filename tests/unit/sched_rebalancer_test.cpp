@@ -160,7 +160,7 @@ TEST(AssignGrains, EqualRanksGetEqualShares) {
 
 // ---- costs -----------------------------------------------------------------------------------------
 
-TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterFive) {
+TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterSix) {
   CostEstimate cost{CostRules{}};
   for (int i = 0; i < 50; ++i) cost.observe(1);
   for (int i = 0; i < 2; ++i) cost.observe(2);
@@ -169,11 +169,27 @@ TEST(CostEstimate, BadNewsAfterThreeStepsGoodNewsAfterFive) {
   EXPECT_EQ(cost.changes(), 1);
   EXPECT_DOUBLE_EQ(cost.level(), 2);
   EXPECT_EQ(cost.count(), 3);
-  for (int i = 0; i < 4; ++i) cost.observe(1);
+  for (int i = 0; i < 5; ++i) cost.observe(1);
   EXPECT_EQ(cost.changes(), 1);
   cost.observe(1);
   EXPECT_EQ(cost.changes(), 2);
   EXPECT_DOUBLE_EQ(cost.level(), 1);
+}
+
+/// As that of a rank which is stopped a dozen times in a step: its noise must not hide that it gets faster,
+/// and what came before that must not be in the new level.
+TEST(CostEstimate, ANoisyCostThatGetsBetterIsSeenAsSoon) {
+  CostEstimate cost{CostRules{}};
+  for (int i = 0; i < 60; ++i) cost.observe(i % 3 == 0 ? 1.5 : 2.4);
+  ASSERT_EQ(cost.changes(), 0);
+  EXPECT_FALSE(cost.may_be_changing());
+  int steps = 0;
+  for (; cost.changes() == 0 && steps < 20; ++steps) {
+    cost.observe(steps % 2 == 0 ? 0.95 : 1.05);
+    EXPECT_TRUE(steps != 4 || cost.may_be_changing());
+  }
+  EXPECT_LE(steps, 8);
+  EXPECT_NEAR(cost.level(), 1, 0.06);
 }
 
 TEST(CostEstimate, OneLongStepIsNoChange) {
@@ -263,6 +279,22 @@ TEST(Rebalancer, FollowsARankThatIsSlowedAndItsRecovery) {
     }
 }
 
+/// The smaller a gain, the longer it must have been there.
+TEST(Rebalancer, WaitsForWhatHasJustCome) {
+  const auto first_move = [](double factor) {
+    Training training{
+        equal_plan(2, 32),
+        [factor](std::int64_t step, std::size_t rank) { return rank == 1 && step >= 50 ? factor : 1.0; },
+        0.01};
+    training.run(150);
+    return training.moved_at.empty() ? 1000 : training.moved_at.front() - 50;
+  };
+  const auto at_half_speed = first_move(2), little_slower = first_move(1.2);
+  EXPECT_LE(at_half_speed, 5);
+  EXPECT_GE(little_slower, 6);
+  EXPECT_LE(little_slower, 20);
+}
+
 TEST(Rebalancer, BalancesLastingDifferences) {
   const std::vector<double> costs = {1, 1.3, 2, 0.8, 1, 3};
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
@@ -305,7 +337,9 @@ TEST(Rebalancer, LearnsTheFixedPart) {
       learnt += training.rebalancer.fixed_grains() / 20;
       efficiency += training.mean_efficiency(115, 200) / 20;
     }
-    EXPECT_NEAR(learnt, fixed, 2 + 0.3 * fixed);
+    // Two moves tell about half of it: costs that wander look like it.
+    EXPECT_GE(learnt, 0.35 * fixed);
+    EXPECT_LE(learnt, fixed + 1);
     EXPECT_GT(efficiency, 0.95) << fixed;
   }
 }

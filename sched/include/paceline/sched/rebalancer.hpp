@@ -50,6 +50,8 @@ struct RebalanceRules {
   std::int64_t fixed_steps = 3;      ///< after a move, from which the fixed part is learnt
   /// Meanwhile: a second move would spoil what the first one tells, if it isn't worth that.
   double least_gain_measuring = 0.1;
+  /// Of a gain and the steps for which it has been there, together: what has just come may go as soon.
+  double lasting_gain = 0.6;
   double uneven_stages = 1.1;  ///< the slowest stage over the mean, from which on stages are uneven
 };
 
@@ -157,6 +159,7 @@ class Rebalancer {
   [[nodiscard]] std::vector<RankTime> times_of(const std::vector<RankShare>& plan) const;
   bool cannot_decide(RebalanceDecision& decision) const;
   void predict(RebalanceDecision& decision) const;
+  [[nodiscard]] std::int64_t age_of(const RebalanceDecision& decision) const;
   void judge(RebalanceDecision& decision, const RebalanceOutlook& outlook) const;
   void explain_balance(RebalanceDecision& decision) const;
   [[nodiscard]] double network_ms() const;
