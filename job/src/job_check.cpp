@@ -204,6 +204,10 @@ class JobBuilder {
     if (job.optimizer.nesterov && job.optimizer.momentum == 0)
       return mistake(blame({"optimizer.nesterov", "optimizer.momentum"}),
                      "optimizer.nesterov needs a momentum: set optimizer.momentum, to 0.9 for example");
+    if (job.dtype == "f16")
+      return mistake(blame({"dtype"}),
+                     "dtype is f16, in which only GPUs compute, and training on them is not there yet: set "
+                     "it to bf16 or f32");
     PACELINE_TRY(check_import());
     PACELINE_TRY(check_resize());
     PACELINE_TRY(settle_reproducible());

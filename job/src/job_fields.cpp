@@ -21,6 +21,7 @@ constexpr std::int64_t most_ranks = 4096;
 constexpr std::int64_t most_kept = 1'000'000;
 constexpr std::int64_t most_port = 65535;
 constexpr double most_seconds = 3e9;  // a century
+constexpr double most_loss_scale = 65536;
 constexpr std::int64_t most_mib = std::int64_t{1} << 24;
 
 constexpr OnlyWith sgd = {"optimizer.kind", "sgd"};
@@ -156,6 +157,13 @@ std::vector<Field> run_fields() {
        "port at which the coordinator serves metrics to Prometheus, with a password (docs/metrics.md); 0: "
        "any "
        "free one; -1: none"},
+      {"dtype", [](Job& j) -> Slot { return &j.dtype; }, Choices{compute_types},
+       "what forward and backward compute in: bf16 and f16 are automatic mixed precision, with weights, "
+       "gradients and their sums in f32 (docs/precision.md); f16 needs a GPU"},
+      {"loss_scale", [](Job& j) -> Slot { return &j.loss_scale; }, NumberLimits{.greatest = most_loss_scale},
+       "factor on the loss while gradients are computed, so that small ones don't vanish in 16 bits; 0: "
+       "none, "
+       "but with f16 one that follows the gradients"},
       {"threads", [](Job& j) -> Slot { return &j.threads; }, IntegerLimits{0, 4096},
        "compute threads per rank; 0: one for every core it owns, and one alone if `reproducible`"},
       {"eval_every", [](Job& j) -> Slot { return &j.eval_every; }, IntegerLimits{0, most_epochs},

@@ -224,6 +224,7 @@ struct MessageFields<StepFigures> {
     a.field("perplexity", m.perplexity);
     a.field("learning_rate", m.learning_rate);
     a.field("gradient_norm", m.gradient_norm);
+    a.field("loss_scale", m.loss_scale);
     a.field("samples_per_second", m.samples_per_second);
   }
 };

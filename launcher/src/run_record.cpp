@@ -35,7 +35,11 @@ std::string metrics_line(const StepFigures& figures) {
   if (figures.accuracy) line["accuracy"] = *figures.accuracy;
   if (figures.perplexity) line["perplexity"] = *figures.perplexity;
   line["learning_rate"] = figures.learning_rate;
-  line["gradient_norm"] = figures.gradient_norm;
+  if (figures.gradient_norm)
+    line["gradient_norm"] = *figures.gradient_norm;
+  else
+    line["gradient_norm"] = nullptr;
+  if (figures.loss_scale) line["loss_scale"] = *figures.loss_scale;
   line["samples_per_second"] = figures.samples_per_second;
   return line.dump() + "\n";
 }

@@ -172,6 +172,26 @@ class Training(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreater(result["eval"]["accuracy"], 0.3)
 
+    def test_16_bits(self):
+        _, full, run = self.train("--ranks", "2")
+        self.assertNotIn("loss_scale", (run / "metrics.jsonl").read_text())
+        done, half, run = self.train("--ranks", "2", "--set", "dtype=bf16")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotEqual(half["weights_sha256"], full["weights_sha256"])
+        self.assertAlmostEqual(half["train_loss"], full["train_loss"], delta=0.1)
+        self.assertGreater(half["eval"]["accuracy"], 0.9)
+        again = self.folder / "eval16.json"
+        self.assertEqual(self.paceline("eval", str(run), "--json", str(again)).returncode, 0)
+        self.assertEqual(json.loads(again.read_text())["eval"]["accuracy"], half["eval"]["accuracy"])
+        # A factor that is a power of two changes nothing.
+        done, scaled, run = self.train("--ranks", "2", "--set", "loss_scale=1024")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(scaled["weights_sha256"], full["weights_sha256"])
+        self.assertEqual({json.loads(line)["loss_scale"] for line in (run / "metrics.jsonl").read_text().splitlines()}, {1024})
+        done, _, _ = self.train("--set", "dtype=f16")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("dtype is f16, in which only GPUs compute", done.stderr)
+
     def test_adamw_with_schedules(self):
         for schedule in ("{kind: cosine, warmup_epochs: 0.5}", "{kind: step, step_epochs: 1, gamma: 0.5}"):
             done, result, run = self.train("--set", "optimizer={kind: adamw, learning_rate: 0.002, weight_decay: 0.01}",

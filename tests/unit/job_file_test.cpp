@@ -208,6 +208,13 @@ TEST(JobFile, SaysWhatAValueMustBe) {
             "job.yaml:5:1: epochs has no value: it must be a whole number");
   EXPECT_EQ(error_of_extra("reproducible: perhaps\n"),
             "job.yaml:6:15: reproducible is perhaps: it must be true or false");
+  EXPECT_EQ(error_of_extra("dtype: f16\n"),
+            "job.yaml:6:8: dtype is f16, in which only GPUs compute, and training on them is not there yet: "
+            "set it to "
+            "bf16 or f32");
+  EXPECT_EQ(error_of_extra("dtype: f8\n"),
+            "job.yaml:6:8: dtype is f8: it must be f32, bf16 or f16 (did you mean f32?)");
+  EXPECT_EQ(error_of_extra("loss_scale: -1\n"), "job.yaml:6:13: loss_scale is -1: it must be at least 0");
   EXPECT_EQ(error_of_extra("ranks: 0\n"), "job.yaml:6:8: ranks is 0: it must be at least 1");
   EXPECT_EQ(error_of_extra("task: poetry\n"),
             "job.yaml:6:7: task is poetry: it must be image-classification or language-modelling");

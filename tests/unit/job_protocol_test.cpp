@@ -65,6 +65,7 @@ StepFigures step_figures() {
   figures.accuracy = 0.75;
   figures.learning_rate = 0.05;
   figures.gradient_norm = 1.5;
+  figures.loss_scale = 4096;
   figures.samples_per_second = 8214.5;
   return figures;
 }
@@ -280,12 +281,12 @@ TEST(Protocol, MendsWordsThatAreNoText) {
 
 TEST(Protocol, RefusesAnotherVersion) {
   for (const WorkerMessage& message : {WorkerMessage(HelloMessage{"9"}), WorkerMessage(start_message())}) {
-    const std::string other = replaced(encode(message), "\"protocol\":6", "\"protocol\":7,\"more\":0");
+    const std::string other = replaced(encode(message), "\"protocol\":7", "\"protocol\":8,\"more\":0");
     const Result<WorkerMessage> read = decode(other);
     ASSERT_FALSE(read.ok());
     EXPECT_EQ(read.error().code, ErrorCode::mismatch);
     EXPECT_EQ(read.error().message,
-              "the other side speaks worker protocol 7 and this one 6: use paceline and paceline-worker of "
+              "the other side speaks worker protocol 8 and this one 7: use paceline and paceline-worker of "
               "the same "
               "build");
   }

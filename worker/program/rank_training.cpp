@@ -172,6 +172,8 @@ Status RankTraining::make_trainer() {
   alone_ = std::make_unique<Communicator>(std::move(alone));
   TrainerOptions options;
   options.optimizer = optimizer_config(job_.optimizer);
+  options.compute = compute_type(job_);
+  options.loss_scaling = loss_scaling(job_);
   options.seed = static_cast<std::uint64_t>(job_.seed);
   options.share_state = false;  // enter() does
   options.reproducible = job_.reproducible;
@@ -317,7 +319,7 @@ Status RankTraining::balance(std::int64_t step, const StepOutcome& outcome) {
 /// The step has committed.
 Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   measure(spec, outcome.parts);
-  if (outcome.spread) follow_noise(spec, *outcome.spread, outcome.gradient_norm);
+  if (outcome.spread && !outcome.skipped) follow_noise(spec, *outcome.spread, outcome.gradient_norm);
   const StepRange range = plan_->steps.range(spec.step);
   ++counters_.committed;
   counters_.samples += range.positions.count;
@@ -341,7 +343,8 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
   else
     figures.accuracy = outcome.accuracy;
   figures.learning_rate = spec.learning_rate;
-  figures.gradient_norm = outcome.gradient_norm;
+  if (!outcome.skipped) figures.gradient_norm = outcome.gradient_norm;
+  if (outcome.loss_scale != 1) figures.loss_scale = outcome.loss_scale;
   figures.samples_per_second = rate_.per_second();
   log_.add(std::move(figures));
   if (!leads() || is_quiet(spec.step)) return {};

@@ -55,6 +55,18 @@ Status all_ready(Communicator& communicator, const Status& own) {
   return own.ok() ? others : own;
 }
 
+ComputeType compute_type(const Job& job) {
+  if (job.dtype == "bf16") return ComputeType::bf16;
+  return job.dtype == "f16" ? ComputeType::f16 : ComputeType::f32;
+}
+
+LossScaling loss_scaling(const Job& job) {
+  constexpr double first_of_f16 = 65536;
+  if (job.loss_scale > 0) return {.first = job.loss_scale};
+  if (compute_type(job) == ComputeType::f16) return {.first = first_of_f16, .follows = true};
+  return {};
+}
+
 LoaderOptions loader_options(const Job& job) {
   LoaderOptions options;
   options.threads = static_cast<int>(job.data.threads);
@@ -109,7 +121,7 @@ Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, c
     if (!batch.has_value()) return Batch{};
     return inputs.tensors(*batch, 0, batch->size());
   };
-  auto sums = evaluate(communicator, model, next);
+  auto sums = evaluate(communicator, model, next, compute_type(job));
   if (!sums.ok()) {
     communicator.abort(sums.error().message);
     return std::move(sums).error();

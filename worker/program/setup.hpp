@@ -22,6 +22,9 @@ void configure_process(std::int64_t threads);
 /// instead of leaving the others to wait.
 [[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);
 
+/// What forward and backward of the job compute in.
+[[nodiscard]] ComputeType compute_type(const Job& job);
+[[nodiscard]] LossScaling loss_scaling(const Job& job);
 /// What the job says about every loader; order, budget and what finishes a batch are left to the caller.
 [[nodiscard]] LoaderOptions loader_options(const Job& job);
 /// The job's model with parameters drawn from its seed.

@@ -97,14 +97,14 @@ class ExactSums final : public GradientSums {
     works.push_back(
         communicator_.all_reduce_async(greatest_.data(), greatest_.size(), DataType::i32, ReduceOp::max));
   }
-  [[nodiscard]] Result<Verdict> settle() override;
+  [[nodiscard]] Result<Verdict> settle(bool may_skip) override;
   [[nodiscard]] Result<StepSums> read_out() override;
   void publish() override;
 
  private:
   void add_terms(std::size_t series, std::span<const float> terms, bool first);
   [[nodiscard]] float greatest(std::size_t series) const { return std::bit_cast<float>(greatest_[series]); }
-  [[nodiscard]] Status all_finite() const;
+  [[nodiscard]] const Series* not_finite() const;
   [[nodiscard]] std::span<std::int64_t> tail() {
     return {data_ + layout_.tail, layout_.elements - layout_.tail};
   }
@@ -163,18 +163,21 @@ void ExactSums::add_figures(const PassFigures& figures) {
   std::ranges::fill(statistics_, 0.0F);
 }
 
-Status ExactSums::all_finite() const {
-  if (!std::isfinite(greatest(loss_))) return loss_is_not_finite(spec_.step);
+/// The first; null: all are finite.
+const Series* ExactSums::not_finite() const {
   for (std::size_t i = 0; i < series_.size(); ++i)
-    if (!std::isfinite(greatest(i)))
-      return Error{ErrorCode::invalid_argument,
-                   concat(series_[i].name, " is not finite at step ", spec_.step,
-                          "; the weights are as they were: lower optimizer.learning_rate")};
-  return {};
+    if (!std::isfinite(greatest(i))) return &series_[i];
+  return nullptr;
 }
 
-Result<GradientSums::Verdict> ExactSums::settle() {
-  PACELINE_TRY(all_finite());
+Result<GradientSums::Verdict> ExactSums::settle(bool may_skip) {
+  if (!std::isfinite(greatest(loss_))) return loss_is_not_finite(spec_.step);
+  if (const Series* const series = not_finite()) {
+    if (may_skip) return Verdict::good;
+    return Error{ErrorCode::invalid_argument,
+                 concat(series->name, " is not finite at step ", spec_.step,
+                        "; the weights are as they were: lower optimizer.learning_rate")};
+  }
   Verdict verdict = Verdict::good;
   for (std::size_t i = 0; i < series_.size(); ++i) {
     Series& series = series_[i];
@@ -196,10 +199,11 @@ Result<StepSums> ExactSums::read_out() {
     return Error{ErrorCode::mismatch,
                  concat("step ", spec_.step, ": the ranks together had ", tail()[pass_figure],
                         " passes where the step has ", spec_.passes)};
+  StepSums sums;
+  sums.finite = not_finite() == nullptr;
   for (const Series& series : series_)
     fixed_point::convert({data_ + series.begin, series.elements}, series.exponent,
                          results_.data() + series.begin);
-  StepSums sums;
   const std::span<const float> results = results_;
   sums.gradients = results.first(layout_.tail);
   sums.statistics = results.subspan(layout_.tail + figure_count, statistics_.size());

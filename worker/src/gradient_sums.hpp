@@ -32,6 +32,8 @@ struct StepSums {
   double samples = 0;  ///< what the passes had, of what the step has; rounding apart 1
   std::uint64_t consumed = 0;
   std::optional<GradientSpread> spread;
+  bool finite =
+      true;  ///< false: a gradient is known not to be, and neither gradients nor statistics are sums
 };
 
 /// Tensors whose sums are wanted: gradients in registration order, and normalisation statistics.
@@ -78,9 +80,9 @@ class GradientSums {
   virtual void finish(std::vector<Work>& works) = 0;
 
   /// The same on every rank: whether the sums are good, or all ranks' passes must run again. An error: they
-  /// will never be good.
+  /// will never be good. `may_skip`: a gradient that isn't finite is no error, and shows in the sums.
   enum class Verdict { good, again };
-  [[nodiscard]] virtual Result<Verdict> settle() = 0;
+  [[nodiscard]] virtual Result<Verdict> settle(bool may_skip) = 0;
   [[nodiscard]] virtual Result<StepSums> read_out() = 0;
   /// The step has been applied.
   virtual void publish() = 0;

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <unordered_set>
 
+#include "autocast.hpp"
 #include "exact_sums.hpp"
 #include "gradients.hpp"
+#include "loss_scale.hpp"
 #include "memory_format.hpp"
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
@@ -68,7 +71,8 @@ class Trainer::Impl {
         model_(model),
         options_(std::move(options)),
         images_(image_format(model.module())),
-        normalization_(model.module()) {}
+        normalization_(model.module()),
+        loss_scale_(options_.loss_scaling) {}
 
   [[nodiscard]] Status prepare();
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
@@ -100,15 +104,20 @@ class Trainer::Impl {
   [[nodiscard]] Status sum_up(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] Status compute(const StepSpec& spec, std::span<const Pass> passes);
   [[nodiscard]] torch::Tensor inputs_of(const Pass& pass) const;
+  [[nodiscard]] Outcome loss_of(const Batch& batch) const;
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
   [[nodiscard]] Result<Agreement> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
+  /// A step whose gradients are not finite.
+  [[nodiscard]] bool can_be_skipped() const { return loss_scale_.follows() && !loss_scale_.exhausted(); }
+  [[nodiscard]] Error gradient_is_not_finite(std::int64_t step) const;
 
   Communicator* communicator_;  // does not own
   Model& model_;
   TrainerOptions options_;
   torch::MemoryFormat images_;
   NormalizationStatistics normalization_;
+  LossScale loss_scale_;
   std::vector<NamedTensor> trained_;
   std::vector<NamedTensor> others_;                // buffers and frozen parameters
   ExpectedMagnitudes expected_;                    // when reproducible
@@ -123,6 +132,7 @@ class Trainer::Impl {
 };
 
 Status Trainer::Impl::prepare() {
+  PACELINE_TRY(check_compute_type(options_.compute));
   PACELINE_ASSIGN(trained_, trainable_parameters(model_.module()));
   for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
   if (options_.reproducible) {
@@ -217,6 +227,7 @@ std::vector<StatePart> Trainer::Impl::state() {
   for (std::size_t i = 0; i < averages.averages.size(); ++i)
     add_tensor(concat("normalization.", i), averages.averages[i]);
   add("normalization.steps", std::span(&averages.steps, 1));
+  if (loss_scale_.follows()) add("loss_scale", loss_scale_.state());
   if (options_.reproducible) add("reproducible.expected", std::span(expected_));
   return parts;
 }
@@ -266,7 +277,7 @@ Status Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes)
     }
     begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
-    PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle());
+    PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle(can_be_skipped()));
     end_part(parts_.reduce);
     if (verdict == GradientSums::Verdict::good) return {};
   }
@@ -290,11 +301,16 @@ torch::Tensor Trainer::Impl::inputs_of(const Pass& pass) const {
   return options_.reproducible && inputs.is_same(pass.batch.inputs) ? inputs.clone() : inputs;
 }
 
+Outcome Trainer::Impl::loss_of(const Batch& batch) const {
+  const Autocast autocast(options_.compute);
+  return model_.loss(batch);
+}
+
 void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) {
   const auto samples = pass.batch.inputs.size(0);
   const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
   torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
-  Outcome outcome = model_.loss({inputs_of(pass), pass.batch.targets});
+  const Outcome outcome = loss_of({inputs_of(pass), pass.batch.targets});
   const torch::Tensor loss = outcome.loss * scale;
   GradientSums& sums = gradients_->sums();
   normalization_.collect(sums.statistics(), static_cast<float>(samples) * scale);
@@ -304,7 +320,7 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
     gradients_->begin_last_pass();
   }
   end_part(parts_.forward);
-  loss.backward();
+  (loss_scale_.value() == 1 ? loss : loss * loss_scale_.value()).backward();
   end_part(parts_.backward);
 }
 
@@ -356,19 +372,31 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
                                              sums.samples * static_cast<double>(spec.global_samples),
                                              " samples where the step has ", spec.global_samples)};
   if (!std::isfinite(outcome.loss)) return loss_is_not_finite(spec.step);
-  const double squares = optimizer_.front().apply({flat_parameters_.data_ptr<float>(), sums.gradients.size()},
-                                                  sums.gradients, spec.learning_rate);
+  outcome.loss_scale = loss_scale_.value();
+  const double factor = 1 / loss_scale_.value();
+  if (outcome.spread) outcome.spread->mean_squared_norm *= factor * factor;
+  const double squares =
+      sums.finite
+          ? optimizer_.front().apply({flat_parameters_.data_ptr<float>(), sums.gradients.size()},
+                                     sums.gradients, spec.learning_rate, {factor, loss_scale_.follows()})
+          : std::numeric_limits<double>::infinity();
   outcome.gradient_norm = std::sqrt(squares);
-  if (!std::isfinite(squares)) {
-    const bool applied = options_.optimizer.clip_norm == 0;
-    return Error{ErrorCode::invalid_argument,
-                 concat("a gradient is not finite at step ", spec.step,
-                        applied ? ", so the weights are not either" : "; the weights are as they were",
-                        ": lower optimizer.learning_rate")};
-  }
+  outcome.skipped = !std::isfinite(squares);
+  if (outcome.skipped && !can_be_skipped()) return gradient_is_not_finite(spec.step);
+  loss_scale_.observe(!outcome.skipped);
+  if (outcome.skipped) return outcome;
   normalization_.commit(sums.statistics);
   gradients_->sums().publish();
   return outcome;
+}
+
+Error Trainer::Impl::gradient_is_not_finite(std::int64_t step) const {
+  const bool applied = options_.optimizer.clip_norm == 0 && !loss_scale_.follows();
+  return Error{ErrorCode::invalid_argument,
+               concat("a gradient is not finite at step ", step,
+                      applied ? ", so the weights are not either" : "; the weights are as they were",
+                      loss_scale_.value() == 1 ? ": lower optimizer.learning_rate"
+                                               : ": lower optimizer.learning_rate or loss_scale")};
 }
 
 void Trainer::Impl::prepare_evaluation() {
@@ -434,10 +462,12 @@ int Trainer::buckets() const noexcept {
 }
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,
-                            const std::function<Result<Batch>()>& next) {
+                            const std::function<Result<Batch>()>& next, ComputeType compute) {
+  PACELINE_TRY(check_compute_type(compute));
   double sums[3] = {};  // loss, correct, samples
   try {
     const torch::NoGradGuard no_grad;
+    const Autocast autocast(compute);
     const torch::MemoryFormat images = image_format(model.module());
     while (true) {
       PACELINE_ASSIGN(const Batch batch, next());

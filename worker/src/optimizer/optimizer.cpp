@@ -52,14 +52,17 @@ FlatOptimizer::FlatOptimizer(OptimizerConfig config, std::size_t elements, std::
 }
 
 double FlatOptimizer::apply(std::span<float> parameters, std::span<const float> gradients,
-                            double learning_rate) {
+                            double learning_rate, Use use) {
   PACELINE_ASSERT(parameters.size() == momentum_.size() && gradients.size() == momentum_.size(),
                   "all arrays have the same places");
-  if (config_.clip_norm == 0) return update(parameters, gradients, learning_rate, 1);
-  const double squares = sum_of_squares(gradients);
+  const double factor_squared = use.factor * use.factor;
+  if (config_.clip_norm == 0 && !use.must_be_finite)
+    return factor_squared * update(parameters, gradients, learning_rate, use.factor);
+  const double squares = factor_squared * sum_of_squares(gradients);
   if (!std::isfinite(squares)) return squares;
-  update(parameters, gradients, learning_rate,
-         std::min(1.0, config_.clip_norm / (std::sqrt(squares) + clip_epsilon)));
+  const double clipping =
+      config_.clip_norm == 0 ? 1 : std::min(1.0, config_.clip_norm / (std::sqrt(squares) + clip_epsilon));
+  update(parameters, gradients, learning_rate, use.factor * clipping);
   return squares;
 }
 

@@ -56,6 +56,9 @@ struct ModelSpec {
   std::map<std::string, std::string> options;
 };
 
+/// What forward and backward can compute in; weights, gradients and sums are f32 in any case.
+inline constexpr std::array<std::string_view, 3> compute_types = {"f32", "bf16", "f16"};
+
 struct OptimizerSpec {
   std::string kind = "sgd";  ///< sgd, adamw
   double learning_rate = 0.05;
@@ -138,6 +141,8 @@ struct Job {
   ResizeSpec resize;
   CheckpointSpec checkpoint;
   MetricsSpec metrics;
+  std::string dtype = "f32";    ///< one of compute_types
+  double loss_scale = 0;        ///< factor on the loss; 0: none, but with f16 one that follows the gradients
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns
   std::int64_t eval_every = 1;  ///< epochs between evaluations; 0: only after the last
   std::int64_t seed = 1;

@@ -17,7 +17,7 @@ namespace paceline {
 /// What an agent and its worker say to each other over the socket that the worker inherits as descriptor 3
 /// (AF_UNIX, SOCK_SEQPACKET; each message is one datagram of JSON with a "type"). `docs/worker-protocol.md`.
 /// Both sides refuse a peer of another `worker_protocol_version`.
-inline constexpr int worker_protocol_version = 6;
+inline constexpr int worker_protocol_version = 7;
 inline constexpr int worker_channel_fd = 3;
 inline constexpr int worker_listener_fd = 4;  ///< a listening socket, where StartMessage says so
 
@@ -137,7 +137,8 @@ struct StepFigures {
   std::optional<double> accuracy{};    ///< of images
   std::optional<double> perplexity{};  ///< of text
   double learning_rate = 0;
-  double gradient_norm = 0;
+  std::optional<double> gradient_norm{};  ///< nothing: it was not finite, and the step changed no weight
+  std::optional<double> loss_scale{};     ///< where there is one
   double samples_per_second = 0;
 };
 

@@ -37,9 +37,18 @@ class FlatOptimizer {
   };
   FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed);
 
-  /// One update; gives the sum of squares of the gradients before clipping, added up in a fixed order. With
-  /// clipping a sum that is not finite leaves everything as it was.
-  double apply(std::span<float> parameters, std::span<const float> gradients, double learning_rate);
+  /// What is made of gradients before anything else.
+  struct Use {
+    double factor = 1;  ///< above 0
+    bool must_be_finite =
+        false;  ///< else nothing is applied; costs a pass over them where there is no clipping
+  };
+  /// One update; gives the sum of squares of the gradients times `use.factor`, before clipping, added up in a
+  /// fixed order. With clipping, or where it must be finite, a sum that is not leaves everything as it was.
+  double apply(std::span<float> parameters, std::span<const float> gradients, double learning_rate, Use use);
+  double apply(std::span<float> parameters, std::span<const float> gradients, double learning_rate) {
+    return apply(parameters, gradients, learning_rate, Use{});
+  }
 
   /// Updates applied so far.
   [[nodiscard]] std::int64_t updates() const noexcept { return updates_; }

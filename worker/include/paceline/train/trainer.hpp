@@ -23,8 +23,23 @@ namespace paceline {
 /// What a rank is at within step(). In `reduce` and `commit` it waits for the others.
 enum class StepPart { compute, reduce, commit, apply };
 
+/// What forward and backward compute in. In 16 bits that is LibTorch's automatic mixed precision; weights,
+/// gradients and their sums are f32 in any case.
+enum class ComputeType { f32, bf16, f16 };
+
+/// A factor on the loss, which gradients are divided by again before they are used.
+struct LossScaling {
+  double first = 1;
+  /// It is halved when a gradient is not finite, and that step changes no weight; doubled after
+  /// `growth_steps` steps without. false: it stays, and a gradient that is not finite is an error.
+  bool follows = false;
+  std::int64_t growth_steps = 2000;
+};
+
 struct TrainerOptions {
   OptimizerConfig optimizer;
+  ComputeType compute = ComputeType::f32;
+  LossScaling loss_scaling;
   /// Gradients are reduced in buckets of about this size, each as soon as backward has filled it: small
   /// enough to overlap with what is still computed, large enough that their number does not count.
   std::int64_t bucket_bytes = std::int64_t{4} << 20;
@@ -94,10 +109,12 @@ struct GradientSpread {
 
 /// The same on every rank, times apart.
 struct StepOutcome {
-  double loss = 0;                   ///< mean over the global batch
-  double accuracy = 0;               ///< fraction; of text of the tokens
-  double gradient_norm = 0;          ///< of the mean loss's gradient, over all parameters, before clipping
-  bool stop = false;                 ///< some rank wants to leave
+  double loss = 0;           ///< mean over the global batch
+  double accuracy = 0;       ///< fraction; of text of the tokens
+  double gradient_norm = 0;  ///< of the mean loss's gradient, over all parameters, before clipping
+  double loss_scale = 1;     ///< that the step had
+  bool skipped = false;      ///< its gradient was not finite with that scale: the weights are as they were
+  bool stop = false;         ///< some rank wants to leave
   std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
   bool all_can_save = false;
   StepParts parts;                    ///< of this rank
@@ -127,7 +144,8 @@ class GradientSums;
 class Trainer {
  public:
   /// Collective. `communicator` and `model` must outlive the trainer, and the module's parameters must not be
-  /// replaced or moved after this. Errors: no trainable parameters, other types than f32.
+  /// replaced or moved after this. Errors: no trainable parameters, other types than f32, a type
+  /// to compute in that LibTorch lacks here.
   [[nodiscard]] static Result<Trainer> make(Communicator& communicator, Model& model, TrainerOptions options);
 
   Trainer(Trainer&&) noexcept;
@@ -198,6 +216,7 @@ struct Evaluation {
 /// Collective: runs the model on this rank's batches (`next` gives them, and an undefined `inputs` at the
 /// end) and adds up all ranks'. Exact: every sample counts once. The module must be in evaluation mode.
 [[nodiscard]] Result<Evaluation> evaluate(Communicator& communicator, Model& model,
-                                          const std::function<Result<Batch>()>& next);
+                                          const std::function<Result<Batch>()>& next,
+                                          ComputeType compute = ComputeType::f32);
 
 }  // namespace paceline
