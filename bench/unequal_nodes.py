@@ -2,6 +2,7 @@
 """Three ranks of which two share a core, as on nodes of different speed: how much of what the cores can do together they reach,
 with equal shares and balanced ones. Beside them two ranks with a core each, which are as fast as the cores together can be."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -40,17 +41,31 @@ class Training:
         self.process = subprocess.Popen(
             [program, "train", "job.yaml", "--run-dir", name, "--ranks", str(len(cores)), "--set", f"rebalance={rebalance}"],
             cwd=folder, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        self.await_steps(15)
-        for rank in self.ranks():
-            for thread in os.listdir(f"/proc/{rank['pid']}/task"):
-                os.sched_setaffinity(int(thread), {cores[rank["rank"]]})
+        self.cores = cores
 
     def __enter__(self):
-        return self
+        try:
+            self.await_steps(15)
+            for rank in self.ranks():
+                for thread in os.listdir(f"/proc/{rank['pid']}/task"):
+                    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                        os.sched_setaffinity(int(thread), {self.cores[rank["rank"]]})
+            return self
+        except BaseException:
+            self.end()
+            raise
 
     def __exit__(self, *_):
+        self.end()
+
+    def end(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=LIMIT_S)
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            raise
 
     def times(self):
         """Of the commits so far, in seconds."""
@@ -136,7 +151,7 @@ def main():
     except Refused as refused:
         print(f"unequal_nodes.py: {refused}", file=sys.stderr)
         return BAD_USAGE
-    except (RuntimeError, subprocess.TimeoutExpired) as failure:
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as failure:
         print(f"unequal_nodes.py: {failure}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

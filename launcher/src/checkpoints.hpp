@@ -30,7 +30,8 @@ class CheckpointKeeper {
   void on_generation(const GenerationRecord& record);
   /// An error ends the job: mismatch says that another coordinator has taken the run over.
   [[nodiscard]] Status on_part(WorkerId worker, const CheckpointMessage& part);
-  /// Its process is gone. `done`: as it should be, since the job is done, and nobody misses what it had in hand.
+  /// Its process is gone. `done`: as it should be, since the job is completed, and nobody misses what it had
+  /// in hand.
   void on_lost(WorkerId worker, bool done = false);
   /// Training is over: what is not complete by now never will be.
   void on_end();

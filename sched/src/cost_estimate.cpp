@@ -65,8 +65,12 @@ bool CostEstimate::gather(Side& side, double value) const {
   return side.sum > side.limit;
 }
 
-bool CostEstimate::may_be_changing() const noexcept {
-  return std::max(slower_.sum / slower_.limit, faster_.sum / faster_.limit) > likely_change;
+bool CostEstimate::may_be_slower() const noexcept {
+  return slower_.sum > likely_change * slower_.limit;
+}
+
+bool CostEstimate::may_be_faster() const noexcept {
+  return faster_.sum > likely_change * faster_.limit;
 }
 
 /// The fewest of the run's last values that would be a change by themselves: where it is a clear one, those

@@ -144,13 +144,13 @@ void Rebalancer::predict(RebalanceDecision& decision) const {
                         std::hypot(error_of(before), error_of(after));
 }
 
-/// For how many steps the costs have been what they are, of the ranks that would be last before and after.
-std::int64_t Rebalancer::age_of(const RebalanceDecision& decision) const {
-  const auto age = [&](const std::vector<RankShare>& plan) {
+/// The costs that a gain depends on: those of the ranks that would be last before and after.
+std::array<const CostEstimate*, 2> Rebalancer::decisive_costs(const RebalanceDecision& decision) const {
+  const auto of_last = [&](const std::vector<RankShare>& plan) {
     const std::size_t last = last_of(decision.inputs, shares_of(plan)).rank;
-    return ranks_.at(plan[last].worker).cost.count();
+    return &ranks_.at(plan[last].worker).cost;
   };
-  return std::min(age(decision.before), age(decision.after));
+  return {of_last(decision.before), of_last(decision.after)};
 }
 
 void Rebalancer::judge(RebalanceDecision& decision, const RebalanceOutlook& outlook) const {
@@ -159,10 +159,14 @@ void Rebalancer::judge(RebalanceDecision& decision, const RebalanceOutlook& outl
       rules_.least_certainty * (1 + rules_.certainty_growth * std::log(ranks / 2)) * decision.gain_error;
   const double by_backoff =
       rules_.least_gain * std::pow(rules_.backoff, static_cast<double>(backoffs_at(outlook.step)));
+  const auto [slowest_before, slowest_after] = decisive_costs(decision);
+  // Of many ranks one may always seem slower by chance: only of those two it counts.
   const bool unsettled =
-      learning_ || std::ranges::any_of(ranks_, [](auto& rank) { return rank.second.cost.may_be_changing(); });
+      learning_ || slowest_before->may_be_slower() || slowest_after->may_be_slower() ||
+      std::ranges::any_of(ranks_, [](auto& rank) { return rank.second.cost.may_be_faster(); });
   const double by_measuring = unsettled ? rules_.least_gain_measuring : 0;
-  const double by_age = rules_.lasting_gain / static_cast<double>(age_of(decision));
+  const double by_age =
+      rules_.lasting_gain / static_cast<double>(std::min(slowest_before->count(), slowest_after->count()));
   decision.gain_needed = std::max({by_noise, by_backoff, by_measuring, by_age});
   const std::int64_t counted = std::clamp<std::int64_t>(outlook.remaining_steps, 0, rules_.horizon_steps);
   decision.saves_ms =
@@ -184,7 +188,8 @@ void Rebalancer::judge(RebalanceDecision& decision, const RebalanceOutlook& outl
               concat(change, ", but that has been so for too few steps"));
   else if (decision.gain <= by_measuring)
     decide_on(decision, RebalanceVerdict::measuring,
-              concat(change, ", but what the last move did is still being measured"));
+              concat(change, learning_ ? ", but what the last move did is still being measured"
+                                       : ", but what it takes is just changing"));
   else if (!(decision.saves_ms > decision.move_cost_ms))
     decide_on(decision, RebalanceVerdict::does_not_pay,
               concat(change, ", which saves ", shown_ms(decision.saves_ms), " in ", counted,

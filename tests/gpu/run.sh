@@ -37,6 +37,7 @@ find_tools() {
 
 find_libraries() {
   found=()
+  components=allreduce # with LibTorch also the training step
   local nccl=${PACELINE_NCCL_INCLUDE:+given}
   if [ -n "$nccl" ]; then
     found+=("-DPACELINE_NCCL_INCLUDE=$PACELINE_NCCL_INCLUDE" "-DPACELINE_NCCL_LIBRARY=${PACELINE_NCCL_LIBRARY:-}")
@@ -52,6 +53,9 @@ find_libraries() {
   torch=${Torch_DIR:-$(from_python 'import torch; print(torch.utils.cmake_prefix_path + "/Torch")')}
   if [ -n "$torch" ] && [ -d "$torch" ]; then
     found+=("-DTorch_DIR=$torch")
+    components=train
+  elif compgen -G '/usr/lib/*/cmake/Torch/TorchConfig.cmake' >/dev/null; then
+    components=train
   else
     row LibTorch skipped "not found: no Torch_DIR, no torch wheel"
   fi
@@ -72,14 +76,26 @@ find_gpu() {
   esac
 }
 
+configure() {
+  cmake -S "$source_dir" -B "$build_dir" "${generator[@]}" --no-warn-unused-cli "-DPACELINE_COMPONENTS=$1" -DPACELINE_CUDA=ON \
+    "${found[@]}" "${architectures[@]}"
+}
+
 build() {
   echo "building in $build_dir (log: $log_dir/build.log)"
+  : >"$log_dir/build.log"
+  # A LibTorch whose CMake package does not work here must not cost the rest.
+  if [ $components = train ] && ! configure train >>"$log_dir/build.log" 2>&1; then
+    row LibTorch skipped "CMake cannot use it: $log_dir/configure-with-torch.log"
+    mv "$log_dir/build.log" "$log_dir/configure-with-torch.log"
+    components=allreduce
+    rm -f "$build_dir/CMakeCache.txt"
+  fi
   {
-    cmake -S "$source_dir" -B "$build_dir" "${generator[@]}" --no-warn-unused-cli -DPACELINE_COMPONENTS=allreduce \
-      -DPACELINE_CUDA=ON "${found[@]}" "${architectures[@]}" &&
+    configure $components &&
       # What can be built is built, and what cannot is a failure of its own.
       cmake --build "$build_dir" --target paceline_gpu_programs --parallel "${JOBS:-$(nproc)}" -- -k $([ -n "${generator[*]}" ] && echo 0)
-  } >"$log_dir/build.log" 2>&1 && return
+  } >>"$log_dir/build.log" 2>&1 && return
   failed=1
   row build FAILED "$log_dir/build.log"
   grep -E 'error|Error' "$log_dir/build.log" | head -n 10

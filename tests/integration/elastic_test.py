@@ -50,10 +50,20 @@ class Run:
         """By age: the first ones by rank, then those who came later."""
         return sorted(small.workers_of(self.process.pid), key=small.age_of)
 
+    def await_workers(self, count):
+        """Those that are there then."""
+        def there():
+            workers = self.workers()
+            return workers if len(workers) == count or self.process.poll() is not None else None
+        return wait_for(there, f"{count} workers")
+
     def kill(self, *places):
-        pids = self.workers()
-        for place in places:
-            os.kill(pids[place], signal.SIGKILL)
+        """Those that are there now, and waits for their end: who is dying counts as a worker for a while."""
+        workers = self.workers()
+        killed = {workers[place] for place in places}
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: killed.isdisjoint(self.workers()), "the end of who was killed")
 
     def await_generation(self, number):
         wait_for(lambda: self.generation() >= number or self.process.poll() is not None, f"generation {number}")
@@ -173,11 +183,9 @@ class Elastic(unittest.TestCase):
         run.await_generation(2)  # recorded, and hardly told
         run.kill(0)
         generation = run.generation()
-        wait_for(lambda: len(run.workers()) == 4, "new workers")
-        run.kill(3)  # while it loads
+        os.kill(run.await_workers(4)[3], signal.SIGKILL)  # while it loads
         run.await_generation(generation + 1)
-        wait_for(lambda: len(run.workers()) == 4, "new workers")
-        run.kill(3)  # while it joins, or just after
+        os.kill(run.await_workers(4)[3], signal.SIGKILL)  # while it joins, or just after
         self.stop_and_prove(run)
 
     def test_a_frozen_rank_that_is_killed_later(self):
@@ -185,10 +193,11 @@ class Elastic(unittest.TestCase):
         run.await_steps(20)
         frozen = run.workers()[1]
         os.kill(frozen, signal.SIGSTOP)
-        time.sleep(0.5)
-        before = run.steps()
-        time.sleep(0.5)
-        self.assertLessEqual(run.steps() - before, 1)
+        def stands_still():
+            before = run.steps()
+            time.sleep(0.5)
+            return run.steps() == before
+        wait_for(stands_still, "the others to wait for the frozen rank")
         os.kill(frozen, signal.SIGKILL)
         run.await_generation(2)
         self.stop_and_prove(run)

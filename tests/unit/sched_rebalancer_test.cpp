@@ -182,11 +182,11 @@ TEST(CostEstimate, ANoisyCostThatGetsBetterIsSeenAsSoon) {
   CostEstimate cost{CostRules{}};
   for (int i = 0; i < 60; ++i) cost.observe(i % 3 == 0 ? 1.5 : 2.4);
   ASSERT_EQ(cost.changes(), 0);
-  EXPECT_FALSE(cost.may_be_changing());
+  EXPECT_FALSE(cost.may_be_faster());
   int steps = 0;
   for (; cost.changes() == 0 && steps < 20; ++steps) {
     cost.observe(steps % 2 == 0 ? 0.95 : 1.05);
-    EXPECT_TRUE(steps != 4 || cost.may_be_changing());
+    EXPECT_TRUE(steps != 4 || cost.may_be_faster());
   }
   EXPECT_LE(steps, 8);
   EXPECT_NEAR(cost.level(), 1, 0.06);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
@@ -52,7 +53,8 @@ TrainerOptions options_with(const Adjust& adjust) {
 }
 
 /// What rank 0 saw; failures are the test's.
-Trained train(const std::string& nodes, std::int64_t steps, SmallModel::Kind kind, const Adjust& adjust) {
+Trained train(const std::string& nodes, std::int64_t steps, SmallModel::Kind kind, const Adjust& adjust,
+              double learning_rate = 0.1) {
   Trained trained;
   const auto ranks = static_cast<int>(nodes.size());
   expect_all_well(run_ranks({nodes}, [&](Result<Communicator>& communicator, int rank) -> std::string {
@@ -63,7 +65,7 @@ Trained train(const std::string& nodes, std::int64_t steps, SmallModel::Kind kin
     if (!trainer.ok()) return trainer.error().message;
     Trained mine;
     for (std::int64_t step = 0; step < steps; ++step) {
-      StepSpec spec{step, samples, 0.1, 77};
+      StepSpec spec{step, samples, learning_rate, 77};
       spec.passes = ranks * passes_of_rank;
       const std::vector<std::byte> before = bytes_of(trainer->state());
       const auto outcome = trainer->step(spec, passes_of(step, rank, ranks));
@@ -120,6 +122,8 @@ TEST(LossScale, StepsWhoseGradientsOverflowAreSkipped) {
     for (const double clip_norm : {0.0, 0.05})
       for (const std::string nodes : {"a", "aab"}) {
         SCOPED_TRACE(concat(exact ? "reproducible" : "f32", ", clip ", clip_norm, ", on ", nodes));
+        const Trained standing = train(
+            nodes, 20, SmallModel::plain, [](TrainerOptions&) {}, 0);
         const Trained trained = train(nodes, 20, SmallModel::plain, [=](TrainerOptions& options) {
           options.loss_scaling = {.first = std::ldexp(1.0, 133), .follows = true};
           options.optimizer.clip_norm = clip_norm;
@@ -130,7 +134,7 @@ TEST(LossScale, StepsWhoseGradientsOverflowAreSkipped) {
         for (; skipped < 20 && trained.outcomes[skipped].skipped; ++skipped) {
           EXPECT_EQ(trained.outcomes[skipped].loss_scale, std::ldexp(1.0, 133 - static_cast<int>(skipped)));
           EXPECT_TRUE(trained.unchanged[skipped]) << skipped;
-          EXPECT_TRUE(std::isfinite(trained.outcomes[skipped].loss));
+          EXPECT_NEAR(trained.outcomes[skipped].loss, standing.outcomes[skipped].loss, 1e-5) << skipped;
         }
         EXPECT_GE(skipped, 3U);
         EXPECT_LE(skipped, 12U);
@@ -170,6 +174,43 @@ TEST(LossScale, IsPartOfTheState) {
     if (!outcome.ok()) return outcome.error().message;
     return outcome->loss_scale == 64 ? "" : concat("has ", outcome->loss_scale);
   }));
+}
+
+/// A commit that fails is made good by each rank for itself, and a skipped step stays one.
+TEST(LossScale, AStepThatIsRolledForwardIsSkippedAlike) {
+  const auto with = [](bool fails) {
+    std::vector<std::byte> state;
+    expect_all_well(run_ranks({"aa"}, [&](Result<Communicator>& communicator, int rank) -> std::string {
+      if (!communicator.ok()) return communicator.error().message;
+      SmallModel model(SmallModel::norms);
+      auto trainer = Trainer::make(*communicator, model, options_with([](TrainerOptions& options) {
+        options.loss_scaling = {.first = std::ldexp(1.0, 128), .follows = true};
+        options.reproducible = true;
+      }));
+      if (!trainer.ok()) return trainer.error().message;
+      bool skipped = false, applied = false;
+      for (std::int64_t step = 0; step < 12; ++step) {
+        StepSpec spec{step, samples, 0.1, 77};
+        spec.passes = 2 * passes_of_rank;
+        if (fails) spec.plan_hash = static_cast<std::uint64_t>(100 + 10 * rank);  // the ranks disagree
+        Result<StepOutcome> outcome = trainer->step(spec, passes_of(step, rank, 2));
+        if (outcome.ok() == fails) return outcome.ok() ? "the commit succeeded" : outcome.error().message;
+        if (fails) outcome = trainer->roll_forward();
+        if (!outcome.ok()) return outcome.error().message;
+        (outcome->skipped ? skipped : applied) = true;
+      }
+      if (!skipped || !applied) return "it is no test of both";
+      std::vector<std::byte> mine;
+      for (const StatePart& part : trainer->state())
+        mine.insert(mine.end(), part.bytes.begin(), part.bytes.end());
+      if (rank == 0) state = std::move(mine);
+      return {};
+    }));
+    return state;
+  };
+  const std::vector<std::byte> undisturbed = with(false);
+  EXPECT_FALSE(undisturbed.empty());
+  EXPECT_TRUE(with(true) == undisturbed);
 }
 
 /// A gradient that is infinite at any scale: at the least scale it is an error, which says what was applied.
@@ -225,6 +266,47 @@ TEST(ComputeInBf16, LearnsWhatF32DoesWithOtherBits) {
   EXPECT_NEAR(half.outcomes[0].loss, full.outcomes[0].loss, 0.03 * full.outcomes[0].loss);
   EXPECT_LT(full.outcomes.back().loss, full.outcomes[0].loss);
   EXPECT_NEAR(half.outcomes.back().loss, full.outcomes.back().loss, 0.03 * full.outcomes[0].loss);
+}
+
+/// The networks that come with Paceline, with what they have of attention, norms and convolutions.
+TEST(ComputeInBf16, BuiltInModelsTrainInIt) {
+  const ModelConfig images{{3, 16, 16}, 4, {{"width", "4"}}, 0};
+  const ModelConfig text{{8}, 0, {{"layers", "2"}, {"heads", "2"}, {"width", "8"}, {"context", "8"}}, 11};
+  const std::vector<std::pair<std::string, ModelConfig>> models = {{"cnn", {{1, 28, 28}, 4, {}, 0}},
+                                                                   {"mlp", {{1, 28, 28}, 4, {}, 0}},
+                                                                   {"resnet18", images},
+                                                                   {"gpt", text}};
+  for (const auto& [kind, config] : models) {
+    SCOPED_TRACE(kind);
+    double losses[2] = {};
+    for (const ComputeType compute : {ComputeType::f32, ComputeType::bf16}) {
+      expect_all_well(run_ranks({"a"}, [&](Result<Communicator>& communicator, int) -> std::string {
+        if (!communicator.ok()) return communicator.error().message;
+        at::set_num_threads(1);
+        torch::manual_seed(3);
+        const auto model = make_model(kind, config);
+        if (!model.ok()) return model.error().message;
+        auto trainer =
+            Trainer::make(*communicator, **model,
+                          options_with([&](TrainerOptions& options) { options.compute = compute; }));
+        if (!trainer.ok()) return trainer.error().message;
+        std::vector<std::int64_t> shape = config.sample_shape;
+        shape.insert(shape.begin(), 8);
+        Batch batch{torch::randn(shape), torch::randint(4, {8}, torch::kLong)};
+        if (config.vocabulary > 0)
+          batch = {torch::randint(11, shape, torch::kLong), torch::randint(11, shape, torch::kLong)};
+        for (std::int64_t step = 0; step < 3; ++step) {
+          const auto outcome = trainer->step(StepSpec{step, 8, 0.01, 77}, std::vector<Pass>{{0, batch}});
+          if (!outcome.ok()) return outcome.error().message;
+          if (!(outcome->gradient_norm > 0)) return "there is no gradient";
+          if (step == 0) losses[compute == ComputeType::bf16 ? 1 : 0] = outcome->loss;
+        }
+        return {};
+      }));
+    }
+    EXPECT_NE(losses[0], losses[1]);
+    EXPECT_NEAR(losses[0], losses[1], 0.05 * losses[0]);
+  }
 }
 
 /// What is cast for the forward pass must not outlive an update of the weights.

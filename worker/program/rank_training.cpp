@@ -344,7 +344,8 @@ Status RankTraining::record(const StepSpec& spec, const StepOutcome& outcome) {
     figures.accuracy = outcome.accuracy;
   figures.learning_rate = spec.learning_rate;
   if (!outcome.skipped) figures.gradient_norm = outcome.gradient_norm;
-  if (outcome.loss_scale != 1) figures.loss_scale = outcome.loss_scale;
+  if (const LossScaling scaling = loss_scaling(job_); scaling.follows || scaling.first != 1)
+    figures.loss_scale = outcome.loss_scale;
   figures.samples_per_second = rate_.per_second();
   log_.add(std::move(figures));
   if (!leads() || is_quiet(spec.step)) return {};

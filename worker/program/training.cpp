@@ -3,6 +3,7 @@
 #include "joining.hpp"
 #include "paceline/base/text.hpp"
 #include "rank_training.hpp"
+#include "setup.hpp"
 #include "telemetry.hpp"
 
 namespace paceline {
@@ -62,7 +63,7 @@ Result<std::optional<FinishedMessage>> Training::run() {
     const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::loading);
     PACELINE_TRY(rank_.open());
   }
-  if (start_.job.reproducible) fingerprint_ = compute_fingerprint();
+  if (start_.job.reproducible) fingerprint_ = compute_fingerprint(compute_type(start_.job));
   PACELINE_TRY(link_.send(ReadyMessage{}));
   std::optional<Membership> membership;
   while (true) {

@@ -97,7 +97,7 @@ class ExactSums final : public GradientSums {
     works.push_back(
         communicator_.all_reduce_async(greatest_.data(), greatest_.size(), DataType::i32, ReduceOp::max));
   }
-  [[nodiscard]] Result<Verdict> settle(bool may_skip) override;
+  [[nodiscard]] Result<Verdict> settle(const NotFinite& rules) override;
   [[nodiscard]] Result<StepSums> read_out() override;
   void publish() override;
 
@@ -170,16 +170,15 @@ const Series* ExactSums::not_finite() const {
   return nullptr;
 }
 
-Result<GradientSums::Verdict> ExactSums::settle(bool may_skip) {
+Result<GradientSums::Verdict> ExactSums::settle(const NotFinite& rules) {
   if (!std::isfinite(greatest(loss_))) return loss_is_not_finite(spec_.step);
-  if (const Series* const series = not_finite()) {
-    if (may_skip) return Verdict::good;
-    return Error{ErrorCode::invalid_argument,
-                 concat(series->name, " is not finite at step ", spec_.step,
-                        "; the weights are as they were: lower optimizer.learning_rate")};
-  }
+  const Series* const spoilt = not_finite();
+  if (spoilt != nullptr && !rules.may_skip)
+    return Error{ErrorCode::invalid_argument, concat(spoilt->name, " is not finite at step ", spec_.step,
+                                                     "; the weights are as they were", rules.advice)};
   Verdict verdict = Verdict::good;
   for (std::size_t i = 0; i < series_.size(); ++i) {
+    if (spoilt != nullptr && i != loss_) continue;  // of a step that is skipped only the loss is told
     Series& series = series_[i];
     if (!fixed_point::overflows(greatest(i), series.exponent, room_)) continue;
     if (attempts_ == most_attempts)

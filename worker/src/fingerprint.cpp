@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "autocast.hpp"
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
 #include "paceline/train/trainer.hpp"
@@ -32,12 +33,17 @@ torch::Tensor waves(torch::IntArrayRef shape, double frequency) {
 }
 
 /// A convolution, matrix products and sums, forward and backward.
-std::int64_t trial() {
+std::int64_t trial(ComputeType compute) {
   const torch::AutoGradMode with_gradients(true);
   const torch::Tensor filters = waves({16, 8, 3, 3}, 0.7).set_requires_grad(true);
   const torch::Tensor matrix = waves({50, 16 * 11 * 11}, 0.3).set_requires_grad(true);
-  const torch::Tensor hidden = torch::relu(torch::conv2d(waves({8, 8, 11, 11}, 1.1), filters, {}, 1, 1));
-  torch::log_softmax(torch::linear(hidden.flatten(1), matrix), 1).square().sum().backward();
+  torch::Tensor loss;
+  {
+    const Autocast autocast(compute);
+    const torch::Tensor hidden = torch::relu(torch::conv2d(waves({8, 8, 11, 11}, 1.1), filters, {}, 1, 1));
+    loss = torch::log_softmax(torch::linear(hidden.flatten(1), matrix), 1).square().sum();
+  }
+  loss.backward();
   std::uint64_t state = 0;
   for (const torch::Tensor& tensor : {filters, matrix}) {
     const torch::Tensor gradient = tensor.grad().contiguous();
@@ -50,8 +56,8 @@ std::int64_t trial() {
 
 }  // namespace
 
-ComputeFingerprint compute_fingerprint() {
-  return {at::get_num_threads(), hash_of(at::show_config()), trial()};
+ComputeFingerprint compute_fingerprint(ComputeType compute) {
+  return {at::get_num_threads(), hash_of(at::show_config()), trial(compute)};
 }
 
 Status check_ranks_compute_alike(Communicator& communicator, const ComputeFingerprint& own) {

@@ -75,7 +75,7 @@ class FloatSums final : public GradientSums {
   }
   void finish(std::vector<Work>& /*works*/) override {}
 
-  [[nodiscard]] Result<Verdict> settle(bool /*may_skip*/) override { return Verdict::good; }
+  [[nodiscard]] Result<Verdict> settle(const NotFinite& /*rules*/) override { return Verdict::good; }
 
   [[nodiscard]] Result<StepSums> read_out() override {
     const auto consumed = sum_of_limbs(tail().subspan<consumed_figure, limb_count>());

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bucket_layout.hpp"
@@ -80,9 +81,14 @@ class GradientSums {
   virtual void finish(std::vector<Work>& works) = 0;
 
   /// The same on every rank: whether the sums are good, or all ranks' passes must run again. An error: they
-  /// will never be good. `may_skip`: a gradient that isn't finite is no error, and shows in the sums.
+  /// will never be good, among them gradients that aren't finite where the step may not be skipped; where it
+  /// may, they show in the sums.
   enum class Verdict { good, again };
-  [[nodiscard]] virtual Result<Verdict> settle(bool may_skip) = 0;
+  struct NotFinite {
+    bool may_skip = false;
+    std::string_view advice;  ///< else: ends the error's sentence
+  };
+  [[nodiscard]] virtual Result<Verdict> settle(const NotFinite& rules) = 0;
   [[nodiscard]] virtual Result<StepSums> read_out() = 0;
   /// The step has been applied.
   virtual void publish() = 0;

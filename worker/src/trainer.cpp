@@ -108,6 +108,11 @@ class Trainer::Impl {
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
   [[nodiscard]] Result<Agreement> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
+  /// What ends an error's sentence about gradients that are not finite.
+  [[nodiscard]] std::string_view advice() const {
+    return loss_scale_.value() == 1 ? ": lower optimizer.learning_rate"
+                                    : ": lower optimizer.learning_rate or loss_scale";
+  }
   /// A step whose gradients are not finite.
   [[nodiscard]] bool can_be_skipped() const { return loss_scale_.follows() && !loss_scale_.exhausted(); }
   [[nodiscard]] Error gradient_is_not_finite(std::int64_t step) const;
@@ -137,7 +142,7 @@ Status Trainer::Impl::prepare() {
   for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
   if (options_.reproducible) {
     expected_ = no_expectations(summed_tensors());
-    fingerprint_ = compute_fingerprint();
+    fingerprint_ = compute_fingerprint(options_.compute);
   }
   PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, make_sums(*communicator_));
   enter(*communicator_, std::move(sums));
@@ -277,7 +282,8 @@ Status Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes)
     }
     begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
-    PACELINE_ASSIGN(const GradientSums::Verdict verdict, gradients_->sums().settle(can_be_skipped()));
+    PACELINE_ASSIGN(const GradientSums::Verdict verdict,
+                    gradients_->sums().settle({can_be_skipped(), advice()}));
     end_part(parts_.reduce);
     if (verdict == GradientSums::Verdict::good) return {};
   }
@@ -311,7 +317,8 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
   const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
   torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
   const Outcome outcome = loss_of({inputs_of(pass), pass.batch.targets});
-  const torch::Tensor loss = outcome.loss * scale;
+  // What a model computes its loss with may have left it in 16 bits.
+  const torch::Tensor loss = outcome.loss.to(torch::kFloat) * scale;
   GradientSums& sums = gradients_->sums();
   normalization_.collect(sums.statistics(), static_cast<float>(samples) * scale);
   sums.add_figures({loss.item<float>(), outcome.correct, samples});
@@ -392,11 +399,10 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
 
 Error Trainer::Impl::gradient_is_not_finite(std::int64_t step) const {
   const bool applied = options_.optimizer.clip_norm == 0 && !loss_scale_.follows();
-  return Error{ErrorCode::invalid_argument,
-               concat("a gradient is not finite at step ", step,
-                      applied ? ", so the weights are not either" : "; the weights are as they were",
-                      loss_scale_.value() == 1 ? ": lower optimizer.learning_rate"
-                                               : ": lower optimizer.learning_rate or loss_scale")};
+  return Error{
+      ErrorCode::invalid_argument,
+      concat("a gradient is not finite at step ", step,
+             applied ? ", so the weights are not either" : "; the weights are as they were", advice())};
 }
 
 void Trainer::Impl::prepare_evaluation() {

@@ -128,7 +128,7 @@ void CoordinatorProcess::drop_agent(const std::string& name, const std::string& 
   for (const WorkerId id : lost) {
     roster_.forget(id);
     workers_.erase(id);
-    if (keeper_) keeper_->on_lost(id, outcome_.finished.has_value());
+    if (keeper_) keeper_->on_lost(id, is_completed());
     feed(WorkerLost{id, concat("is lost with its agent on node ", node, ", which ", why)});
   }
 }

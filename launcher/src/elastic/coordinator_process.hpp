@@ -64,6 +64,10 @@ class CoordinatorProcess {
   void beat();
   void room_changed();
   [[nodiscard]] bool has_launcher();
+  /// Its ranks are done and leave. A job that is stopped still wants its last checkpoint.
+  [[nodiscard]] bool is_completed() const {
+    return outcome_.finished && outcome_.finished->status == "completed";
+  }
   void let_go(const std::string& agent);
   void release(const std::string& agent);
   void begin_when_all_are_there();

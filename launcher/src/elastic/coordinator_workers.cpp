@@ -136,7 +136,7 @@ void CoordinatorProcess::gone(const std::string& agent, const control::WorkerGon
       worker.pid == 0 ? message.how() : concat("(pid ", worker.pid, " on node ", node, ") ", message.how());
   roster_.forget(id);
   workers_.erase(id);
-  if (keeper_) keeper_->on_lost(id, outcome_.finished.has_value());
+  if (keeper_) keeper_->on_lost(id, is_completed());
   feed(WorkerLost{id, how});
   release(agent);
 }

@@ -20,10 +20,11 @@ struct CostRules {
   double outlier = 5;
   double outlier_in_sums = 3.5;
   double slack = 1;  ///< in standard deviations: a shift below this is left to the level
-  /// Sums from which on a cost counts as changed: three bad steps, and six good ones. A share that is too
-  /// large keeps all ranks waiting, one that is too small only this rank: bad news is believed sooner.
+  /// Sums beyond which a cost counts as changed: three bad steps (two, after one that was above the usual
+  /// noise), and six good ones. A share that is too large keeps all ranks waiting, one that is too small only
+  /// this rank: bad news is believed sooner.
   double slower_after = 5;
-  double faster_after = 13.5;
+  double faster_after = 14.9;
 };
 
 /// Medians of the last few values: a single great one doesn't show.
@@ -80,8 +81,9 @@ class CostEstimate {
   /// The same of a plain mean of so many values.
   [[nodiscard]] double error_of(std::int64_t values) const noexcept;
   /// The last values were all beyond what noise usually is, too few yet to be a change: the level is on its
-  /// way.
-  [[nodiscard]] bool may_be_changing() const noexcept;
+  /// way. By chance alone the one happens now and then, as little is asked for, and the other hardly ever.
+  [[nodiscard]] bool may_be_slower() const noexcept;
+  [[nodiscard]] bool may_be_faster() const noexcept;
   /// Changes that were noticed so far.
   [[nodiscard]] std::int64_t changes() const noexcept { return changes_; }
 

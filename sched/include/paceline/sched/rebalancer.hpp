@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -48,7 +49,8 @@ struct RebalanceRules {
   std::int64_t backoff_steps = 50;
   std::int64_t horizon_steps = 100;  ///< a gain is not counted on for longer
   std::int64_t fixed_steps = 3;      ///< after a move, from which the fixed part is learnt
-  /// Meanwhile: a second move would spoil what the first one tells, if it isn't worth that.
+  /// Meanwhile, as a second move would spoil what the first one tells, if it isn't worth that; and while a
+  /// cost seems to be changing.
   double least_gain_measuring = 0.1;
   /// Of a gain and the steps for which it has been there, together: what has just come may go as soon.
   double lasting_gain = 0.6;
@@ -73,7 +75,7 @@ enum class RebalanceVerdict {
   does_not_pay,   ///< it costs more than it saves in the steps that are left, or can be foreseen
   unknown_rank,   ///< a rank's last report says nothing, or there was none yet
   move_pending,   ///< the last step's plan was another one
-  measuring,      ///< what the last move did is being measured, and the gain is not large enough for another
+  measuring,      ///< what it would come to is too new, or just being measured, for a gain of that size
   no_choice,      ///< one rank, or a grain for each and no more
 };
 [[nodiscard]] const char* name_of(RebalanceVerdict verdict) noexcept;
@@ -159,7 +161,7 @@ class Rebalancer {
   [[nodiscard]] std::vector<RankTime> times_of(const std::vector<RankShare>& plan) const;
   bool cannot_decide(RebalanceDecision& decision) const;
   void predict(RebalanceDecision& decision) const;
-  [[nodiscard]] std::int64_t age_of(const RebalanceDecision& decision) const;
+  [[nodiscard]] std::array<const CostEstimate*, 2> decisive_costs(const RebalanceDecision& decision) const;
   void judge(RebalanceDecision& decision, const RebalanceOutlook& outlook) const;
   void explain_balance(RebalanceDecision& decision) const;
   [[nodiscard]] double network_ms() const;

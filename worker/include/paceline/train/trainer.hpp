@@ -57,9 +57,9 @@ struct TrainerOptions {
 };
 
 /// What decides the bits of a pass on this rank: threads, libraries, instruction set, and those of a small
-/// trial. Of the thread that calls it.
+/// trial in the type that is computed in. Of the thread that calls it.
 using ComputeFingerprint = std::array<std::int64_t, 3>;
-[[nodiscard]] ComputeFingerprint compute_fingerprint();
+[[nodiscard]] ComputeFingerprint compute_fingerprint(ComputeType compute = ComputeType::f32);
 /// Collective: whether all ranks have the same. mismatch: names the first that differs from rank 0, which is
 /// the error's `rank`, and what is different there. A reproducible Trainer asks for this by itself.
 [[nodiscard]] Status check_ranks_compute_alike(Communicator& communicator, const ComputeFingerprint& own);
