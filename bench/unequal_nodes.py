@@ -79,7 +79,7 @@ class Training:
         deadline = time.monotonic() + LIMIT_S
         while len(self.times()) < count:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the training ended: {self.process.communicate()[1].strip()}")
+                raise RuntimeError(f"the training ended: {self.process.communicate(timeout=LIMIT_S)[1].strip()}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the training took no {count} steps in {LIMIT_S} s")
             time.sleep(0.05)

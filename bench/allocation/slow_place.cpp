@@ -17,7 +17,7 @@ void SlowPlace::look(pid_t launcher) {
     if (known_.contains(pid)) continue;
     const std::optional<std::int64_t> worker = worker_number(pid);
     if (!worker) continue;  // no worker, or none yet
-    known_[pid] = true;
+    known_.insert(pid);
     if (place_of(*worker, plan_, crew_) != slow_.rank) continue;
     Result<HeldBack> held = HeldBack::start(pid, slow_.factor, period);
     // It may have ended meanwhile.

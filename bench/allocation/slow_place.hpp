@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <map>
+#include <set>
 
 #include "allocation/faults.hpp"
 #include "rebalance/hold_back.hpp"
@@ -25,7 +26,7 @@ class SlowPlace {
   FaultPlan plan_;
   Crew crew_;
   std::map<pid_t, HeldBack> held_;
-  std::map<pid_t, bool> known_;  // workers, whether held back or not
+  std::set<pid_t> known_;  // workers, whether held back or not
 };
 
 }  // namespace paceline::bench

@@ -1,56 +1,16 @@
 """`paceline bench allocation` with real trainings: two runs of each way and two tasks, and no times asserted."""
 
-import functools
 import json
-import os
-import pathlib
-import shutil
 import signal
-import subprocess
-import tempfile
 import unittest
 
-import waiting
-from refusals import Refusals
+from bench_fixture import BenchTest, wait_for
 
-PACELINE = pathlib.Path(os.environ["PACELINE_BUILD_DIR"]) / "bin" / "paceline"
-# No test waits longer for anything; each thing takes far less, also on a busy machine.
-LIMIT_S = 600
-wait_for = functools.partial(waiting.wait_for, limit_s=LIMIT_S)
 SMALL = ("--batch", "64", "--images", "512", "--steps", "40", "--checkpoint-steps", "10")
 
 
-class BenchAllocation(Refusals, unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-bench-allocation-"))
-
-    def tearDown(self):
-        try:
-            wait_for(lambda: not self.processes(), "processes that are left behind to end")
-            wait_for(lambda: not list(self.folder.glob("paceline-bench-*")), "files that are left behind to go")
-        finally:
-            shutil.rmtree(self.folder)
-
-    def processes(self):
-        """Those that work in this test's folder."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and os.readlink(entry / "cwd") == str(self.folder.resolve()):
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-        return found
-
-    def start(self, *arguments):
-        process = subprocess.Popen([str(PACELINE), "bench", "allocation", *arguments], cwd=self.folder, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
-        return process
-
-    def finish(self, process):
-        out, err = process.communicate(timeout=LIMIT_S)
-        return process.returncode, out, err
+class BenchAllocation(BenchTest):
+    benchmark = "allocation"
 
     def test_measures_both_tables(self):
         figures = self.folder / "figures.json"

@@ -3,20 +3,14 @@
 Its page is opened in a browser where there is one."""
 
 import json
-import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import unittest
 
-import waiting
-from refusals import Refusals
+from bench_fixture import LIMIT_S, BenchTest, wait_for
 
-PACELINE = pathlib.Path(os.environ["PACELINE_BUILD_DIR"]) / "bin" / "paceline"
-LIMIT_S = 600
 JOB = """
 name: tiny
 data: {{train: {folder}/data/train, import: {kind}}}
@@ -28,45 +22,24 @@ ranks: {{min: 1, max: 4}}
 """
 
 
-class BenchScaling(Refusals, unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="paceline-bench-scaling-"))
-        self.job = self.write_job("fashion-mnist")
+class BenchScaling(BenchTest):
+    benchmark = "scaling"
+    leaving_s = 60
 
-    def tearDown(self):
-        try:
-            waiting.wait_for(lambda: not self.processes(), "processes that are left behind to end", limit_s=60)
-            waiting.wait_for(lambda: not list(self.folder.glob("paceline-bench-*")),
-                             "files that are left behind to go", limit_s=60)
-        finally:
-            shutil.rmtree(self.folder)
+    def setUp(self):
+        super().setUp()
+        self.job = self.write_job("fashion-mnist")
 
     def write_job(self, kind):
         path = self.folder / f"{kind}.yaml"
         path.write_text(JOB.format(folder=self.folder, kind=kind))
         return str(path)
 
-    def processes(self):
-        """Those that work in this test's folder."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and os.readlink(entry / "cwd") == str(self.folder.resolve()):
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-        return found
-
     def start(self, *arguments):
-        process = subprocess.Popen([str(PACELINE), "bench", "scaling", "--folder", str(self.folder), *arguments],
-                                   cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
-        return process
+        return super().start("--folder", str(self.folder), *arguments)
 
     def run_bench(self, *arguments):
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=LIMIT_S)
-        return process.returncode, out, err
+        return self.finish(self.start(*arguments))
 
     def check_row(self, row, ranks, batch):
         self.assertEqual((row["ranks"], row["samples_per_step"]), (ranks, batch))
@@ -123,8 +96,7 @@ class BenchScaling(Refusals, unittest.TestCase):
 
     def test_ctrl_c_ends_the_trainings_too(self):
         process = self.start(self.job, "--ranks", "1,2", "--rounds", "1000", "--steps", "1000")
-        waiting.wait_for(lambda: list(self.folder.glob("paceline-bench-*/run-2/metrics.jsonl"))
-                         or process.poll() is not None, "a training", limit_s=LIMIT_S)
+        wait_for(lambda: list(self.folder.glob("paceline-bench-*/run-2/metrics.jsonl")) or process.poll() is not None, "a training")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT_S)
         self.assertEqual(process.returncode, 130, err)
