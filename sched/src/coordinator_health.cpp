@@ -97,12 +97,18 @@ void Coordinator::end_silent() {
   // With somebody who is heard, and not just again: who were all stopped are let go on one after the other.
   // Nor still: those whose agent is stopped fall silent together, but not to the millisecond.
   bool state_is_safe = false;
-  for (const auto& [id, worker] : workers_) {
+  for (auto& [id, worker] : workers_) {
     if (worker.stage == Stage::exiting || worker.stage == Stage::ending) continue;
-    if (worker.pulse && now_ - worker.pulse->heard >= options_.limits.silence)
+    // Who trains has said so: the first heartbeat is due, and may never come.
+    if (!worker.pulse && worker.stage == Stage::training) {
+      worker.pulse.emplace();
+      worker.pulse->heard = worker.pulse->awake = worker.pulse->since = now_;
+    }
+    if (!worker.pulse) continue;
+    if (now_ - worker.pulse->heard >= options_.limits.silence)
       silent.push_back(id);
-    else if (!worker.pulse || (now_ - worker.pulse->heard < options_.limits.silence / 2 &&
-                               now_ - worker.pulse->awake >= options_.limits.silence))
+    else if (now_ - worker.pulse->heard < options_.limits.silence / 4 &&
+             now_ - worker.pulse->awake >= options_.limits.silence)
       state_is_safe = state_is_safe || may_hold_state(worker);
   }
   for (const WorkerId id : silent) {

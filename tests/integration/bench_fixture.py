@@ -46,7 +46,7 @@ class BenchTest(Refusals, unittest.TestCase):
     def start(self, *arguments):
         process = subprocess.Popen([str(PACELINE), "bench", self.benchmark, *arguments], cwd=self.folder, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        waiting.end_with(self, process)
         return process
 
     def finish(self, process):

@@ -19,7 +19,7 @@ import training_test as small
 from coordinated import ENDLESS, MODEL, Coordinated, Run, coordinators, is_alive
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
-from waiting import Hold
+from waiting import Hold, end_with
 
 class Coordinators(Coordinated, Refusals):
     # ---- coordinators that are killed
@@ -177,7 +177,7 @@ class Coordinators(Coordinated, Refusals):
         process = subprocess.Popen([str(small.PACELINE), "coordinator", str(run.folder), "--after", "1"], cwd=self.folder,
                                    stderr=subprocess.PIPE)
         self.jobs.append(process)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        end_with(self, process)
         run.await_term(2)
         wait_for(lambda: not is_alive(old), "the end of the old one")
         # Who comes too late for a term says so, and has done nothing.
@@ -207,7 +207,7 @@ class Coordinators(Coordinated, Refusals):
         run.process = subprocess.Popen([str(small.PACELINE), "train", "--resume", str(run.folder), "--ranks", "1"], cwd=self.folder,
                                        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.jobs.append(run.process)
-        self.addCleanup(lambda: (run.process.kill(), run.process.communicate()))
+        end_with(self, run.process)
         run.await_term(3)
         run.await_steps(stopped + 5)
         summary, terms = self.stop_and_prove(run)
@@ -502,7 +502,7 @@ class Coordinators(Coordinated, Refusals):
             [str(small.PACELINE), "train", "job.yaml", "--run-dir", str(run.folder), "--ranks", "2", "--set", "eval_every=0", *ENDLESS],
             cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.jobs.append(run.process)
-        self.addCleanup(lambda: (run.process.kill(), run.process.communicate()))
+        end_with(self, run.process)
         run.await_steps(10)
         return run
 

@@ -20,7 +20,7 @@ import unittest
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "support"), str(TESTS / "integration")]
 import moosefs  # noqa: E402
-from waiting import Hold, wait_for  # noqa: E402
+from waiting import Hold, end_with, wait_for  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
 PACELINE = BUILD / "bin" / "paceline"
@@ -133,7 +133,7 @@ class Faults(unittest.TestCase):
             command += ["--set", setting]
         process = subprocess.Popen(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    env={**os.environ, **(hold.environment if hold else {})})
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        end_with(self, process)
         return process, run
 
     @contextlib.contextmanager

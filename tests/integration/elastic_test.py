@@ -32,7 +32,7 @@ class Run:
             [*launcher, str(small.PACELINE), "train", "job.yaml", "--run-dir", str(self.folder), "--set", "eval_every=0", *arguments],
             cwd=test.folder, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})})
-        test.addCleanup(lambda: (self.process.kill(), self.process.communicate()))
+        waiting.end_with(test, self.process)
 
     def steps(self):
         """Committed, as far as they are written down."""
@@ -222,6 +222,7 @@ class Elastic(unittest.TestCase):
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(8)  # longer than one of them would be waited for
+        self.assertEqual(run.workers(), workers)
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
         summary = self.stop_and_prove(run)

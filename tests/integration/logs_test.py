@@ -12,6 +12,7 @@ import training_test as small
 from coordinated import ENDLESS, MODEL, Coordinated
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
+from waiting import end_with
 
 # Worker 1 dies in a step, and the one that takes its place when it gets the others' state: by then that is rank 2.
 FAULTS = {"PACELINE_FAULTS": "1:commit@6:kill,3:transfer@0:kill"}
@@ -27,7 +28,7 @@ class Logs(Coordinated, Refusals):
     def follow(self, run, *arguments):
         process = subprocess.Popen([str(small.PACELINE), "logs", str(run.folder), "--follow", *arguments], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        end_with(self, process)
         return process
 
     def finish(self, process):

@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import training_test as small
 from elastic_test import LIMIT_S, wait_for
 from refusals import Refusals
-from waiting import Hold
+from waiting import Slowness, end_with
 
 # Small steps, and so many that some are left whenever a run is killed.
 STEPS = 400
@@ -54,17 +54,17 @@ class Resume(unittest.TestCase, Refusals):
                               timeout=LIMIT_S)
         return done.returncode, done.stdout, done.stderr
 
-    def begin(self, *arguments, hold=None):
+    def begin(self, *arguments, slowness=None):
         """A run in the background, and its folder."""
         type(self).runs += 1
         run = self.folder / f"runs/r{self.runs}"
-        return self.start("job.yaml", "--run-dir", str(run), *arguments, hold=hold), run
+        return self.start("job.yaml", "--run-dir", str(run), *arguments, slowness=slowness), run
 
-    def start(self, *arguments, hold=None):
+    def start(self, *arguments, slowness=None):
         process = subprocess.Popen([str(small.PACELINE), "train", *arguments], cwd=self.folder, text=True,
-                                   env={**os.environ, **(hold.environment if hold else {})},
+                                   env={**os.environ, **(slowness.environment if slowness else {})},
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        end_with(self, process)
         return process
 
     @staticmethod
@@ -119,11 +119,11 @@ class Resume(unittest.TestCase, Refusals):
             with self.subTest(model):
                 job = ("--set", f"model={model}", "--set", f"steps={steps}")
                 expected, expected_lines = self.undisturbed(*job, steps=steps)
-                process, run = self.begin("--ranks", "3", *job, hold=Hold(self.folder, steps // 3))
+                process, run = self.begin("--ranks", "3", *job, slowness=Slowness(steps // 3, steps))
                 self.await_checkpoint(process, run, 10)
                 self.kill_all(process)
                 before = self.checkpoints(run)[-1]
-                process = self.start("--resume", str(run), "--ranks", "2", hold=Hold(self.folder, 2 * steps // 3))
+                process = self.start("--resume", str(run), "--ranks", "2", slowness=Slowness(2 * steps // 3, steps))
                 self.await_checkpoint(process, run, before + 10)
                 self.kill_all(process)
                 before = self.checkpoints(run)[-1]
@@ -142,11 +142,9 @@ class Resume(unittest.TestCase, Refusals):
                 self.assertLessEqual(len(self.checkpoints(run)), 3)
 
     def test_a_stopped_run_goes_on_where_it_stopped(self):
-        hold = Hold(self.folder, STEPS // 2)
-        process, run = self.begin("--ranks", "2", hold=hold)
+        process, run = self.begin("--ranks", "2", slowness=Slowness(STEPS // 2, STEPS))
         self.await_checkpoint(process, run, 5)
         process.send_signal(signal.SIGTERM)
-        hold.let_go(STEPS // 2)
         stopped = self.finish(process, run, "stopped")[0]["steps"]
         self.assertEqual(self.checkpoints(run)[-1], stopped)
         process = self.start("--resume", str(run), "--ranks", "3")
@@ -157,11 +155,9 @@ class Resume(unittest.TestCase, Refusals):
         self.assert_refused(self.paceline("train", "--resume", str(run)), 2, "is completed, after 400 steps")
 
     def test_a_rank_that_is_lost_costs_at_most_the_checkpoint_in_hand(self):
-        hold = Hold(self.folder, STEPS // 3, 2 * STEPS // 3)
-        process, run = self.begin("--ranks", "3", hold=hold)
+        process, run = self.begin("--ranks", "3", slowness=Slowness(STEPS // 3, STEPS))
         self.await_checkpoint(process, run, 10)
         os.kill(sorted(small.workers_of(process.pid), key=small.age_of)[1], signal.SIGKILL)
-        hold.let_go(STEPS // 3)
         self.await_checkpoint(process, run, self.checkpoints(run)[-1] + 10)
         self.kill_all(process)
         process = self.start("--resume", str(run), "--ranks", "2")
@@ -176,12 +172,8 @@ class Resume(unittest.TestCase, Refusals):
 
     def killed_run(self):
         """With three checkpoints."""
-        hold = Hold(self.folder, 10, 20, 30)
-        process, run = self.begin("--ranks", "2", hold=hold)
-        for count, step in ((1, 10), (2, 20), (3, 30)):
-            wait_for(lambda count=count: len(self.checkpoints(run)) >= count, f"checkpoint {count}")
-            if count < 3:
-                hold.let_go(step)
+        process, run = self.begin("--ranks", "2", slowness=Slowness(10, STEPS))
+        wait_for(lambda: len(self.checkpoints(run)) >= 3, "three checkpoints")
         self.kill_all(process)
         return run
 
@@ -224,12 +216,11 @@ class Resume(unittest.TestCase, Refusals):
         job.write_text(original)
         self.assertEqual(sorted(path.name for path in (run / "journal").iterdir()), ["1.jsonl"])
         # What doesn't change it is taken over.
-        hold = Hold(self.folder, STEPS // 2)
-        process = self.start("--resume", str(run), "--ranks", "1", "--set", "checkpoint.keep=2", hold=hold)
+        process = self.start("--resume", str(run), "--ranks", "1", "--set", "checkpoint.keep=2",
+                             slowness=Slowness(STEPS // 2, STEPS))
         self.await_checkpoint(process, run, self.checkpoints(run)[-1] + 10)
         self.assert_refused(self.paceline(*resume), 1, "is in use by process")
         process.send_signal(signal.SIGTERM)
-        hold.let_go(STEPS // 2)
         self.finish(process, run, "stopped")
         self.assertEqual(len(self.checkpoints(run)), 2)
         self.assertEqual(json.loads(job.read_text())["checkpoint"], {"every_steps": 5, "keep": 2})

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import unittest
 
-from waiting import wait_for
+from waiting import end_with, wait_for
 
 BUILD = pathlib.Path(os.environ["PACELINE_BUILD_DIR"])
 PACELINE = BUILD / "bin" / "paceline"
@@ -126,7 +126,7 @@ class Training(unittest.TestCase):
         process = subprocess.Popen([str(PACELINE), "train", "job.yaml", "--run-dir", str(run), "--set",
                                     "epochs=100000", "--set", "eval_every=0", *arguments],
                                    cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.addCleanup(lambda: (process.kill(), process.communicate()))
+        end_with(self, process)
         def taken():
             self.assertIsNone(process.poll(), "it ended")
             return (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text()

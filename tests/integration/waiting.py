@@ -19,6 +19,16 @@ def wait_for(condition, what, limit_s):
     raise AssertionError(f"waited {limit_s} s for {what}")
 
 
+def end_with(test, process):
+    """Ends a program together with the test that has started it; and where that fails, tells what the program said."""
+    def end():
+        process.kill()
+        said = "".join(text for text in process.communicate() if text)
+        if said and not test._outcome.success:
+            raise AssertionError(f"the last words of {process.args[:3]}: " + " | ".join(said[-1500:].splitlines()))
+    test.addCleanup(end)
+
+
 class Hold:
     """Steps after which no worker of a run begins another one before the test says so. A run that ends by itself needs one
     wherever the test is to see it, or do something to it, before its end."""
@@ -34,3 +44,14 @@ class Hold:
         self.files[step].touch()
 
     made = 0
+
+
+class Slowness:
+    """Steps `first` to `last` of a run take minutes together, so that it can be seen, and something be done to it, before its
+    end. Other than while it is held, its ranks go on to report what they do beside the steps: parts of checkpoints."""
+
+    TOGETHER_S = 150
+
+    def __init__(self, first, last):
+        each = 1000 * self.TOGETHER_S // (last - first + 1)
+        self.environment = {"PACELINE_FAULTS": f"*:data@{first}-{last}:wait={each}"}

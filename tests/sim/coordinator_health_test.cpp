@@ -136,6 +136,22 @@ TEST(Silence, ThoseWhoFallSilentTogetherAreWaitedForThoughTheLooksComeBetween) {
   EXPECT_EQ(all.ended, Ids{});
 }
 
+TEST(Silence, ARankThatTrainsButWasNeverHeardIsEnded) {
+  Beating all(ranks(3));
+  all.job.trains(3);
+  all.does({1, 2}, 1, WorkPhase::waits).pass(seconds(5));
+  EXPECT_EQ(all.ended, Ids{}) << "its first heartbeat may be on the way";
+  all.pass(seconds(5));
+  EXPECT_EQ(all.ended, Ids{3});
+}
+
+TEST(Silence, ARankThatWasNeverHeardIsNoReasonToGiveUpTheOthers) {
+  Beating all(ranks(3));
+  all.job.trains(3);
+  all.does({1, 2}, 1, WorkPhase::data).silent({1, 2}).pass(minutes(1));
+  EXPECT_EQ(all.ended, Ids{}) << "all were stopped before it could say anything";
+}
+
 TEST(Silence, ACoordinatorThatStoodStillItselfAccusesNobody) {
   Beating all = three_ranks();
   all.pass(seconds(5));

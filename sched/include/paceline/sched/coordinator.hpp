@@ -339,7 +339,7 @@ class Coordinator {
     bool receives = false;            // the state, in the generation that it is told to form
     bool shed = false;                // told to prepare a generation that goes on without it
     bool draining = false;            // to be replaced, or done without
-    std::optional<Pulse> pulse;       // nothing before its first heartbeat
+    std::optional<Pulse> pulse;       // nothing before its first heartbeat, or until that is due
   };
   using Workers = std::map<WorkerId, Worker>;
 
