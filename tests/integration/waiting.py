@@ -23,7 +23,9 @@ def end_with(test, process):
     """Ends a program together with the test that has started it; and where that fails, tells what the program said."""
     def end():
         process.kill()
-        said = "".join(text for text in process.communicate() if text)
+        # What was read already, Python gives again, and not always decoded.
+        said = "".join(text.decode(errors="replace") if isinstance(text, bytes) else text
+                       for text in process.communicate() if text)
         if said and not test._outcome.success:
             raise AssertionError(f"the last words of {process.args[:3]}: " + " | ".join(said[-1500:].splitlines()))
     test.addCleanup(end)
