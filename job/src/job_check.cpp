@@ -204,10 +204,10 @@ class JobBuilder {
     if (job.optimizer.nesterov && job.optimizer.momentum == 0)
       return mistake(blame({"optimizer.nesterov", "optimizer.momentum"}),
                      "optimizer.nesterov needs a momentum: set optimizer.momentum, to 0.9 for example");
-    if (job.dtype == "f16")
-      return mistake(blame({"dtype"}),
-                     "dtype is f16, in which only GPUs compute, and training on them is not there yet: set "
-                     "it to bf16 or f32");
+    if (job.dtype == "f16" && job.device != "gpu")
+      return mistake(blame({"dtype", "device"}),
+                     concat("dtype is f16, in which only GPUs compute, and device is ", job.device,
+                            ": set device to gpu, or dtype to bf16 or f32"));
     PACELINE_TRY(check_import());
     PACELINE_TRY(check_resize());
     PACELINE_TRY(settle_reproducible());

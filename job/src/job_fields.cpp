@@ -157,6 +157,9 @@ std::vector<Field> run_fields() {
        "port at which the coordinator serves metrics to Prometheus, with a password (docs/metrics.md); 0: "
        "any "
        "free one; -1: none"},
+      {"device", [](Job& j) -> Slot { return &j.device; }, Choices{devices},
+       "what ranks compute on: gpu gives each a GPU of its own (docs/gpu.md); a run can be resumed on the "
+       "other"},
       {"dtype", [](Job& j) -> Slot { return &j.dtype; }, Choices{compute_types},
        "what forward and backward compute in: bf16 and f16 are automatic mixed precision, with weights, "
        "gradients and their sums in f32 (docs/precision.md); f16 needs a GPU"},

@@ -33,7 +33,7 @@ constexpr std::array<std::string_view, 16> indifferent = {"name",
 bool decides(const Field& field, const Job& job) {
   if (field.key == "checkpoint.keep" || field.key.starts_with("resize.")) return false;
   // Else they only decide how sums are rounded, as the number of ranks does.
-  if (field.key == "threads") return job.reproducible;
+  if (field.key == "threads" || field.key == "device") return job.reproducible;
   return std::ranges::find(indifferent, field.key) == indifferent.end();
 }
 

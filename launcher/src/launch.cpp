@@ -5,6 +5,7 @@
 #include <set>
 
 #include "elastic/elastic_agent.hpp"
+#include "gpu_places.hpp"
 #include "inventory.hpp"
 #include "paceline/base/text.hpp"
 #include "summary.hpp"
@@ -71,12 +72,20 @@ Result<Listener> open_listener(const Place& place) {
   return listen_on(host, ports);
 }
 
+/// The places of this agent's workers among `ranks` ranks.
+Status give_places(const Place& place, std::int64_t ranks, const Job& job, Team& team) {
+  const bool on_gpus = needs_of(job).gpu;
+  if (on_gpus && place.in_shell()) return place_on_gpus(place, ranks, job.ranks.max, job, team);
+  PACELINE_ASSIGN(team.places, places_of_agent(place, ranks, job.threads));
+  return on_gpus ? choose_gpu_of_task(place, job, team) : Status();
+}
+
 /// What this agent has to offer a job: in a shell whatever the job may come to want, within reason.
 Result<std::vector<std::string>> places_to_offer(const Place& place, const Team& team, const Job& job) {
   if (!place.in_shell()) return std::vector<std::string>{place.node};
   PACELINE_ASSIGN(const NodeInventory node, take_inventory());
   const auto ranks = static_cast<std::int64_t>(team.members.size());
-  const std::int64_t most = most_slots(ranks, job, node.cores);
+  const std::int64_t most = team.gpus.empty() ? most_slots(ranks, job, node.cores) : std::ssize(team.gpus);
   std::vector<std::string> slots;
   for (std::int64_t slot = 0; slot < most; ++slot)
     slots.push_back(team.members[static_cast<std::size_t>(slot % ranks)].node);
@@ -103,7 +112,7 @@ Result<std::string> listening_host(const Place& place) {
 Result<Team> make_team(const Place& place, std::int64_t ranks, const Job& job) {
   Team team;
   PACELINE_ASSIGN(team.members, members_of(place, ranks));
-  PACELINE_ASSIGN(team.places, places_of_agent(place, ranks, job.threads));
+  PACELINE_TRY(give_places(place, ranks, job, team));
   PACELINE_ASSIGN(team.listener, open_listener(place));
   PACELINE_ASSIGN(team.slots, places_to_offer(place, team, job));
   team.members[0].host = team.listener->host;
@@ -115,7 +124,7 @@ Result<Team> make_team(const Place& place, std::int64_t ranks, const Job& job) {
 Result<Team> join_team(const Place& place, const Rendezvous& rendezvous, const Job& job) {
   Team team;
   PACELINE_ASSIGN(team.members, members_of(place, place.size));
-  PACELINE_ASSIGN(team.places, places_of_agent(place, place.size, job.threads));
+  PACELINE_TRY(give_places(place, place.size, job, team));
   team.members[0].node = rendezvous.node;
   team.members[0].host = rendezvous.host;
   team.members[0].port = rendezvous.port;
@@ -135,6 +144,7 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
   }
   std::vector<WorkerSpec> specs;
   for (const RankPlace& own : team.places) {
+    if (own.rank >= request.ranks) break;  // a GPU that is left over
     WorkerSpec& spec = specs.emplace_back();
     spec.start.action = request.action;
     spec.start.job = request.job;
@@ -150,6 +160,7 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
     spec.start.has_listener = own.rank == 0 && team.listener.has_value();
     if (spec.start.has_listener) spec.listener_fd = team.listener->fd.get();
     spec.cpus = own.cpus;
+    if (!team.gpus.empty()) spec.gpu = team.gpus[specs.size() - 1];
     spec.program = request.worker_program;
     spec.log_path = log_path(request, own.rank);
   }
@@ -158,16 +169,24 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
 
 Result<Team> make_node_team(const Place& place, const NodeShare& share, const Job& job) {
   Team team;
-  PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-  const std::int64_t places = share.places > 0 ? share.places : usable_cores(place, node);
-  PACELINE_ASSIGN(team.places, places_on_node(place, node, places, job.threads));
+  PACELINE_ASSIGN(const std::int64_t room, own_room(place, job));
+  const std::int64_t places = share.places > 0 ? share.places : std::max<std::int64_t>(1, room);
+  const bool on_gpus = needs_of(job).gpu;
+  std::int64_t slots = places;
+  if (on_gpus) {
+    PACELINE_TRY(place_on_gpus(place, places, share.may_grow ? job.ranks.max : places, job, team));
+    slots = std::ssize(team.gpus);
+  } else {
+    PACELINE_ASSIGN(const NodeInventory node, take_inventory());
+    PACELINE_ASSIGN(team.places, places_on_node(place, node, places, job.threads));
+    if (share.may_grow) slots = most_slots(places, job, room);
+  }
   PACELINE_ASSIGN(const PortRange ports, parse_ports(environment("PACELINE_PORTS")));
   // That the launch has one node does not mean that the job stays there.
   PACELINE_ASSIGN(const std::string host, share.host.empty()
                                               ? outside_address(environment("PACELINE_INTERFACE"))
                                               : Result<std::string>(share.host));
   PACELINE_ASSIGN(team.listener, listen_on(host, ports));
-  const std::int64_t slots = share.may_grow ? most_slots(places, job, usable_cores(place, node)) : places;
   team.slots.assign(static_cast<std::size_t>(slots), place.node);
   team.secret = share.secret;
   return team;
@@ -201,7 +220,8 @@ std::string describe_team(const Place& place, const Team& team) {
   std::string text = concat(ranks, ranks == 1 ? " rank with " : " ranks with ", threads);
   if (most_threads != threads) text += concat(" to ", most_threads);
   text += concat(most_threads == 1 ? " thread" : " threads", ranks == 1 ? "" : " each");
-  if (!pinned) text += ", sharing the cores";
+  if (!team.gpus.empty()) text += ranks == 1 ? " and a GPU" : " and a GPU of its own";
+  if (!pinned && team.gpus.empty()) text += ", sharing the cores";
   if (!place.in_shell()) text += concat(", started by ", place.launcher);
   if (nodes.size() > 1 || place.nodes > 1)
     return text + concat(", on ",

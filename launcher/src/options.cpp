@@ -171,7 +171,8 @@ void add_plan(CLI::App& app, Parsed& parsed) {
                    "a file of nodes to plan for, as `paceline plan --json` writes it, or - (default: here)");
   plan->add_option("--hosts", parsed.plan.hosts, "machines to ask, as `paceline train --hosts`");
   add_starter(*plan, parsed.plan.starter);
-  plan->add_option("--device", parsed.plan.device, "cpu or gpu: what a rank runs on (default: cpu)")
+  plan->add_option("--device", parsed.plan.device,
+                   "cpu or gpu: what a rank computes on (default: the job's device)")
       ->check(CLI::IsMember({"cpu", "gpu"}));
   plan->add_option("--gpu-kind", parsed.plan.gpu_kind, "only GPUs with this in their name");
   plan->add_option("--gpu-memory", parsed.plan.gpu_memory_gib, "GiB that every GPU must have")

@@ -8,6 +8,7 @@
 
 #include "conduct.hpp"
 #include "fleet/fleet.hpp"
+#include "gpu_places.hpp"
 #include "job_size.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
@@ -85,13 +86,13 @@ std::int64_t bytes_of(double gib) {
 }
 
 RankNeeds needs_of(const PlanOptions& options, const Job& job) {
-  RankNeeds needs;
-  needs.gpu = options.device == "gpu" || !options.gpu_kind.empty() || options.gpu_memory_gib > 0;
+  RankNeeds needs = needs_of(job);
+  if (!options.device.empty()) needs.gpu = options.device == "gpu";
+  needs.gpu = needs.gpu || !options.gpu_kind.empty() || options.gpu_memory_gib > 0;
   needs.same_gpu_kind = options.gpu_kind == "same";
   needs.gpu_kind = needs.same_gpu_kind ? "" : options.gpu_kind;
   needs.gpu_memory_bytes = bytes_of(options.gpu_memory_gib);
   needs.memory_bytes = bytes_of(options.memory_gib);
-  needs.threads = job.threads;
   return needs;
 }
 

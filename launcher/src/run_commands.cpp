@@ -4,7 +4,7 @@
 
 #include "conduct.hpp"
 #include "format.hpp"
-#include "inventory.hpp"
+#include "gpu_places.hpp"
 #include "job_size.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
@@ -44,8 +44,8 @@ Result<std::int64_t> evaluating_ranks(const EvalOptions& options, const Place& p
     return place.size;
   }
   if (ranks) return *ranks;
-  PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-  return default_ranks(job, usable_cores(place, node));
+  PACELINE_ASSIGN(const std::int64_t room, own_room(place, job));
+  return default_ranks(job, room);
 }
 
 struct Prepared {
@@ -73,6 +73,7 @@ Result<Prepared> prepare_export(const ExportOptions& options, const Head& head) 
   Prepared prepared;
   LaunchRequest& request = prepared.request;
   PACELINE_ASSIGN(request, open_run("export", options.run_dir));
+  request.job.device = "cpu";  // which writes the same file
   request.export_format = options.format;
   request.export_path = absolute_path(options.out);
   PACELINE_TRY(check_writable(options.out, "--out"));

@@ -136,9 +136,10 @@ std::vector<std::string> our_environment() {
 }  // namespace
 
 std::vector<std::string> worker_environment(const std::vector<std::string>& ours, std::int64_t rank,
-                                            std::int64_t threads) {
+                                            std::int64_t threads, const std::string& gpu) {
   static constexpr std::string_view huge_pages = "glibc.malloc.hugetlb";
   static constexpr std::string_view tunables_name = "GLIBC_TUNABLES=";
+  static constexpr std::string_view gpus_name = "CUDA_VISIBLE_DEVICES=";
   const std::array<std::pair<std::string, std::int64_t>, 4> numbers = {{{"OMP_NUM_THREADS=", threads},
                                                                         {"OPENBLAS_NUM_THREADS=", threads},
                                                                         {"MKL_NUM_THREADS=", threads},
@@ -146,7 +147,7 @@ std::vector<std::string> worker_environment(const std::vector<std::string>& ours
   std::vector<std::string> result;
   std::string tunables(tunables_name);
   for (const std::string& entry : ours) {
-    bool replaced = false;
+    bool replaced = !gpu.empty() && entry.starts_with(gpus_name);
     for (const auto& [name, value] : numbers) replaced = replaced || entry.starts_with(name);
     if (entry.starts_with(tunables_name))
       tunables = entry;
@@ -154,6 +155,7 @@ std::vector<std::string> worker_environment(const std::vector<std::string>& ours
       result.push_back(entry);
   }
   for (const auto& [name, value] : numbers) result.push_back(concat(name, value));
+  if (!gpu.empty()) result.push_back(concat(gpus_name, gpu));
   if (tunables.find(huge_pages) == std::string::npos)
     tunables += concat(tunables == tunables_name ? "" : ":", huge_pages, "=1");
   result.push_back(tunables);
@@ -162,7 +164,7 @@ std::vector<std::string> worker_environment(const std::vector<std::string>& ours
 
 Result<pid_t> spawn(const SpawnRequest& request) {
   std::vector<std::string> environment_strings =
-      worker_environment(our_environment(), request.rank, request.threads);
+      worker_environment(our_environment(), request.rank, request.threads, request.gpu);
   std::vector<std::string> argument_strings = {request.program};
   const std::vector<char*> environment_pointers = pointers(environment_strings);
   const std::vector<char*> argument_pointers = pointers(argument_strings);

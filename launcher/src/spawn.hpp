@@ -17,6 +17,7 @@ struct SpawnRequest {
   std::int64_t rank = 0;
   std::int64_t threads = 1;
   std::vector<int> cpus;                  ///< to pin it to; empty: it inherits this process's affinity
+  std::string gpu = {};                   ///< becomes its CUDA_VISIBLE_DEVICES; empty: it inherits that
   int channel_fd = -1;                    ///< becomes worker_channel_fd
   int listener_fd = -1;                   ///< becomes worker_listener_fd; -1: none
   int output_fd = -1;                     ///< becomes its standard output and error
@@ -28,9 +29,11 @@ struct SpawnRequest {
 /// it could not be started, the error says why and no child is left.
 [[nodiscard]] Result<pid_t> spawn(const SpawnRequest& request);
 
-/// The environment of a worker: ours, with its rank and thread counts, and huge pages for its tensors.
+/// The environment of a worker: ours, with its rank and thread counts, its GPU if it has one of its own, and
+/// huge pages for its tensors.
 [[nodiscard]] std::vector<std::string> worker_environment(const std::vector<std::string>& ours,
-                                                          std::int64_t rank, std::int64_t threads);
+                                                          std::int64_t rank, std::int64_t threads,
+                                                          const std::string& gpu = {});
 
 /// PACELINE_WORKER, else `paceline-worker` beside this program. unsupported where it cannot be executed.
 [[nodiscard]] Result<std::string> find_worker_program();

@@ -9,7 +9,7 @@
 #include "elastic/launch_facts.hpp"
 #include "fleet/nodes.hpp"
 #include "format.hpp"
-#include "inventory.hpp"
+#include "gpu_places.hpp"
 #include "job_size.hpp"
 #include "paceline/base/fd.hpp"
 #include "paceline/base/text.hpp"
@@ -57,8 +57,8 @@ Result<std::int64_t> ranks_of(const TrainOptions& options, const Place& place, c
     ranks = place.size;
   }
   if (!ranks) {
-    PACELINE_ASSIGN(const NodeInventory node, take_inventory());
-    ranks = default_ranks(job, usable_cores(place, node));
+    PACELINE_ASSIGN(const std::int64_t room, own_room(place, job));
+    ranks = default_ranks(job, room);
   }
   PACELINE_TRY(check_ranks(job, *ranks));
   return *ranks;

@@ -22,6 +22,7 @@ Result<WorkerProcess> WorkerProcess::start(const WorkerSpec& spec, const sigset_
   request.rank = spec.start.worker;
   request.threads = spec.start.threads;
   request.cpus = spec.cpus;
+  request.gpu = spec.gpu;
   request.channel_fd = channel.second.get();
   request.listener_fd = spec.listener_fd;
   request.output_fd = output.writing_end().get();

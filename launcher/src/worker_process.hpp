@@ -19,6 +19,7 @@ struct WorkerSpec {
   StartMessage start;
   std::optional<FormMessage> form;  ///< sent right after `start`, where it is known from the beginning
   std::vector<int> cpus;            ///< empty: not pinned
+  std::string gpu = {};  ///< the UUID of the only one that it sees; empty: whichever this process sees
   std::string program;
   std::string log_path;
   MergedLog* merged_log = nullptr;  ///< a view; null: none

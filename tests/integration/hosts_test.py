@@ -127,6 +127,24 @@ class Hosts(coordinated.Coordinated):
     def test_the_bits_are_those_of_one_machine(self):
         self.assert_same_bits(self.start_on(",".join(self.addresses), "--ranks", "4", *BOUNDED))
 
+    def test_ranks_on_gpus(self):
+        # Two on each host, as a stand-in for the driver says; the CPU computes in their place.
+        on_gpus = {**self.environment, "PACELINE_NVML": str(small.BUILD / "tests/unit/libpaceline_fake_nvml.so"),
+                   "PACELINE_GPU_STAND_IN": "cpu"}
+        hosts = ",".join(self.addresses)
+        run = self.start("--hosts", hosts, "--ranks", "7", *BOUNDED, "--set", "device=gpu", "--set", "ranks.max=8", environment=on_gpus)
+        _, err = run.process.communicate(timeout=LIMIT_S)
+        self.assertIn("7 ranks need a GPU each, and the 3 nodes have room for 6", err)
+        run = self.start("--hosts", hosts, "--ranks", "5", *BOUNDED, "--set", "device=gpu", "--set", "ranks.max=8", environment=on_gpus)
+        run.await_steps(2)
+        status = run.status()
+        self.assertEqual(sorted(rank["node"] for rank in status["ranks"]), ["h1", "h1", "h2", "h2", "h3"])
+        pids = [rank["pid"] for rank in status["ranks"] if rank["node"] == "h1"]
+        gpus = {entry for pid in pids for entry in pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+                if entry.startswith("CUDA_VISIBLE_DEVICES=")}
+        self.assertEqual(gpus, {"CUDA_VISIBLE_DEVICES=GPU-00000000", "CUDA_VISIBLE_DEVICES=GPU-00000001"})
+        self.assert_same_bits(run)
+
     def test_the_agent_of_a_host_is_killed(self):
         run = self.start_on(f"{self.addresses[0]}:2,{self.addresses[1]}:2", *BOUNDED)
         run.await_steps(10)

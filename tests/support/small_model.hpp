@@ -40,7 +40,8 @@ class SmallModel : public Model {
     if (drops_) x = torch::dropout(x, 0.3, network_->is_training());
     x = torch::tanh(second_(x));
     if (tied_.defined()) x = torch::tanh(torch::nn::functional::linear(x, tied_));
-    if (!embedding_.is_empty()) x = x + embedding_(torch::zeros({inputs.size(0)}, torch::kLong));
+    if (!embedding_.is_empty())
+      x = x + embedding_(torch::zeros({inputs.size(0)}, inputs.options().dtype(torch::kLong)));
     return last_(x);
   }
 
@@ -65,7 +66,7 @@ inline Batch batch_of(std::int64_t step, std::int64_t first, std::int64_t count)
 inline std::vector<torch::Tensor> values_of(Model& model) {
   std::vector<torch::Tensor> values;
   for (const torch::Tensor& parameter : model.module().parameters())
-    values.push_back(parameter.detach().clone());
+    values.push_back(parameter.detach().clone().to(torch::kCPU));
   return values;
 }
 

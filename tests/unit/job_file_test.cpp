@@ -209,9 +209,9 @@ TEST(JobFile, SaysWhatAValueMustBe) {
   EXPECT_EQ(error_of_extra("reproducible: perhaps\n"),
             "job.yaml:6:15: reproducible is perhaps: it must be true or false");
   EXPECT_EQ(error_of_extra("dtype: f16\n"),
-            "job.yaml:6:8: dtype is f16, in which only GPUs compute, and training on them is not there yet: "
-            "set it to "
-            "bf16 or f32");
+            "job.yaml:6:8: dtype is f16, in which only GPUs compute, and device is cpu: "
+            "set device to gpu, or dtype to bf16 or f32");
+  EXPECT_EQ(error_of_extra("device: cuda\n"), "job.yaml:6:9: device is cuda: it must be cpu or gpu");
   EXPECT_EQ(error_of_extra("dtype: f8\n"),
             "job.yaml:6:8: dtype is f8: it must be f32, bf16 or f16 (did you mean f32?)");
   EXPECT_EQ(error_of_extra("loss_scale: -1\n"), "job.yaml:6:13: loss_scale is -1: it must be at least 0");

@@ -10,6 +10,7 @@
 
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
+#include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 
 namespace paceline::testing {
@@ -205,6 +206,7 @@ std::vector<torch::Tensor> reference(bool frozen) {
 
 TrainerOptions trainer_options() {
   TrainerOptions options;
+  options.device = compute_device();
   options.optimizer.momentum = 0.9;
   options.optimizer.clip_norm = clip_norm;
   options.bucket_bytes = 1024;  // several buckets even of this model

@@ -9,6 +9,7 @@
 
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
+#include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
 
@@ -46,6 +47,7 @@ using Adjust = std::function<void(TrainerOptions&)>;
 
 TrainerOptions options_with(const Adjust& adjust) {
   TrainerOptions options;
+  options.device = compute_device();
   options.optimizer.momentum = 0.9;
   options.bucket_bytes = 256;
   adjust(options);
@@ -74,7 +76,7 @@ Trained train(const std::string& nodes, std::int64_t steps, SmallModel::Kind kin
       mine.outcomes.push_back(*outcome);
     }
     for (const torch::Tensor& weight : model.module().parameters())
-      mine.weights.push_back(weight.detach().clone());
+      mine.weights.push_back(weight.detach().clone().to(torch::kCPU));
     if (rank == 0) trained = std::move(mine);
     return {};
   }));

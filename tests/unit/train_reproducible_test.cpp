@@ -13,6 +13,7 @@
 
 #include "paceline/base/hash.hpp"
 #include "paceline/train/trainer.hpp"
+#include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
 
@@ -69,6 +70,7 @@ StepSpec spec_of(std::int64_t step, int rank) {
 
 TrainerOptions reproducible_options(OptimizerKind kind = OptimizerKind::sgd) {
   TrainerOptions options;
+  options.device = compute_device();
   options.optimizer.kind = kind;
   options.optimizer.momentum = 0.9;
   options.optimizer.clip_norm = 0.5;
@@ -95,7 +97,7 @@ class Ending {
 
  private:
   void add(const torch::Tensor& tensor) {
-    const torch::Tensor dense = tensor.detach().contiguous();
+    const torch::Tensor dense = tensor.detach().contiguous().to(torch::kCPU);
     add(std::span(static_cast<const std::byte*>(dense.data_ptr()), dense.nbytes()));
   }
   void add(std::span<const std::byte> bytes) {
@@ -462,6 +464,7 @@ TEST(Elastic, StateThatIsCopiedGoesOnWithTheSameBits) {
         if (!trainer.ok()) return trainer.error().message;
         std::size_t i = 0;
         for (const StatePart& part : trainer->state()) std::ranges::copy(state[i++], part.bytes.begin());
+        trainer->adopt_state();
         Ending ending;
         for (std::int64_t step = 3; step < steps; ++step) {
           const auto outcome = trainer->step(spec_of(step, rank), passes_of(step, cut, rank));

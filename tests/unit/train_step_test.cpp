@@ -12,6 +12,7 @@
 
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
+#include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
 
@@ -50,6 +51,7 @@ std::vector<torch::Tensor> reference(SmallModel::Kind kind, double momentum) {
 
 TrainerOptions options_with(double momentum) {
   TrainerOptions options;
+  options.device = compute_device();
   options.optimizer.momentum = momentum;
   options.bucket_bytes = 256;  // several buckets even of a small model
   return options;
@@ -409,6 +411,7 @@ TEST(Elastic, StateThatIsCopiedMakesAJoinerTheSame) {
         if (!late.ok()) return void(joiners = late.error().message);
         std::size_t i = 0;
         for (const StatePart& part : late->state()) std::ranges::copy(state[i++], part.bytes.begin());
+        late->adopt_state();
         joiners = go_on(*late, fresh, *communicator, 2);
       });
     auto communicator = second.join(rank);

@@ -164,7 +164,7 @@ Status InputMaker::finish(SampleBatch& batch) const {
                                              request.epoch + 1, " cannot be used: ", made.error().message)};
   }
   batch.consumed = consumed.value();
-  return {};
+  return uploads_ && transform_ ? uploads_->begin(batch, shape_) : Status();
 }
 
 Status InputMaker::make_image(std::span<const std::byte> stored, std::uint64_t seed, float* out) const {
@@ -187,10 +187,15 @@ Result<Batch> InputMaker::tensors(SampleBatch& batch, std::int64_t begin, std::i
     for (std::int64_t i = begin; i < begin + count; ++i) windows.push_back(batch.sample(i));
     return token_batch(windows, dtype_, shape_[0], vocabulary_);
   }
-  std::vector<std::int64_t> shape = shape_;
-  shape.insert(shape.begin(), count);
-  float* values = batch.values.data() + begin * transform_->output_values();
-  Batch made{torch::from_blob(values, shape, torch::kFloat), torch::empty({count}, torch::kLong)};
+  Batch made{{}, torch::empty({count}, torch::kLong)};
+  if (uploads_) {
+    made.inputs = InputUploads::take(batch).narrow(0, begin, count);
+  } else {
+    std::vector<std::int64_t> shape = shape_;
+    shape.insert(shape.begin(), count);
+    float* values = batch.values.data() + begin * transform_->output_values();
+    made.inputs = torch::from_blob(values, shape, torch::kFloat);
+  }
   auto* targets = made.targets.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < count; ++i) targets[i] = batch.label(begin + i);
   return made;

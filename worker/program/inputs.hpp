@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "input_uploads.hpp"
 #include "paceline/data/dataset.hpp"
 #include "paceline/data/loader.hpp"
 #include "paceline/data/transform.hpp"
@@ -36,7 +37,12 @@ class InputMaker {
   /// `input` is.
   [[nodiscard]] static Result<InputMaker> for_evaluation(const DatasetInfo& samples, const InputSpec& input);
 
-  /// What the loader calls: fills batch.values of images and batch.consumed.
+  /// From now on images are taken to this device as soon as they are made.
+  void compute_on(const ComputeDevice& device) {
+    if (device.apart) uploads_.emplace(device);
+  }
+
+  /// What the loader calls: makes the values of images, and fills batch.consumed.
   [[nodiscard]] Status finish(SampleBatch& batch) const;
   /// Samples [begin, begin + count) of a finished batch, in whose memory the inputs may lie. corrupt: a token
   /// that is not in the vocabulary.
@@ -58,6 +64,7 @@ class InputMaker {
   std::int64_t vocabulary_ = 0;   // 0: images
   std::optional<Random> random_;  // nothing: evaluation
   std::optional<ImageTransform> transform_;
+  std::optional<InputUploads> uploads_;  // nothing: the model computes in the host's memory
   bool is_jpeg_ = false;
   std::int64_t rows_ = 0, columns_ = 0, channels_ = 0;  // of stored images
 };

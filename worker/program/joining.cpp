@@ -14,6 +14,28 @@ namespace {
 
 constexpr const char* given_up = "it is not wanted any more";
 
+/// Collective. Who started the ranks may have given two of them the same GPU, which each would take for its
+/// own.
+Status check_gpus_differ(Communicator& communicator, const std::vector<MemberSpec>& members) {
+  const std::string gpu = environment("CUDA_VISIBLE_DEVICES").value_or("");
+  const auto own = static_cast<std::int64_t>(checksum_of(std::as_bytes(std::span(gpu))) >>
+                                             1);  // the agent has made it a UUID
+  std::vector<std::int64_t> all(members.size());
+  PACELINE_TRY(communicator.all_gather(&own, all.data(), 1, DataType::i64));
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    const auto same =
+        std::ranges::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank), all[rank]);
+    const auto before = static_cast<std::size_t>(same - all.begin());
+    if (before == rank || members[before].node != members[rank].node) continue;
+    return Error{
+        ErrorCode::invalid_argument,
+        concat("ranks ", before, " and ", rank, " on node ", members[rank].node,
+               " have the same GPU: give each task one of its own (srun --gpus-per-task=1), or all of "
+               "them the whole node's")};
+  }
+  return {};
+}
+
 Result<Membership> connect(const StartMessage& start, const FormMessage& form, const ConnectCancel& cancel) {
   std::vector<Member> members;
   for (const MemberSpec& member : form.members) members.push_back({member.node, member.host, member.port});
@@ -28,6 +50,7 @@ Result<Membership> connect(const StartMessage& start, const FormMessage& form, c
   }
   PACELINE_ASSIGN(Communicator communicator,
                   Communicator::connect(static_cast<int>(form.rank), members, std::move(options)));
+  if (start.job.device == "gpu") PACELINE_TRY(check_gpus_differ(communicator, form.members));
   return Membership{form, std::make_unique<Communicator>(std::move(communicator))};
 }
 

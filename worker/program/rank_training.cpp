@@ -58,6 +58,7 @@ RankTraining::RankTraining(const StartMessage& start, AgentLink& link, Telemetry
 }
 
 Status RankTraining::open() {
+  PACELINE_ASSIGN(device_, compute_device(job_));
   const DatasetOptions options = dataset_options(job_);
   PACELINE_ASSIGN(dataset_, Dataset::open(job_.data.train, options));
   if (!job_.data.eval.empty()) {
@@ -71,6 +72,7 @@ Status RankTraining::open() {
   const std::optional<std::uint64_t> key = parse_hex_word(start_.consumed_key);
   if (!key) return Error{ErrorCode::corrupt, "the agent gave no key for the journal's hashes"};
   PACELINE_ASSIGN(inputs_, InputMaker::for_training(dataset_->info(), input_, job_, *key));
+  inputs_->compute_on(device_);
   return make_trainer();
 }
 
@@ -138,6 +140,7 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
     PACELINE_TRY(transfer_state(*communicator_, donors, state(), !all_read));
     transfer = {bytes_of(state()), steady_clock.now() - begin};
   }
+  if (reads || transfer.bytes > 0) trainer_->adopt_state();
   checkpoint_.clear();  // not before: whoever is interrupted begins anew
   if (!reads) return transfer;
   counters_.stopped = 0;  // as the run was before
@@ -172,6 +175,7 @@ Status RankTraining::make_trainer() {
   alone_ = std::make_unique<Communicator>(std::move(alone));
   TrainerOptions options;
   options.optimizer = optimizer_config(job_.optimizer);
+  options.device = device_;
   options.compute = compute_type(job_);
   options.loss_scaling = loss_scaling(job_);
   options.seed = static_cast<std::uint64_t>(job_.seed);
@@ -456,8 +460,9 @@ Status RankTraining::end_epoch(std::int64_t epoch) {
     trainer_->prepare_evaluation();
     link_.activity().at_step(counters_.committed + 1);
     const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::evaluate);
-    PACELINE_ASSIGN(EvalMessage eval, evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_,
-                                                       [this] { link_.activity().begin(Phase::reduce); }));
+    PACELINE_ASSIGN(EvalMessage eval,
+                    evaluate_dataset(*communicator_, *model_, input_, *eval_dataset_, job_, device_,
+                                     [this] { link_.activity().begin(Phase::reduce); }));
     eval.epoch = epoch;
     counters_.keep(eval);
     if (leads()) PACELINE_TRY(link_.send(eval));

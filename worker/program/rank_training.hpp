@@ -40,6 +40,7 @@ class RankTraining {
   [[nodiscard]] Status enter(const FormMessage& form, Communicator& communicator,
                              std::optional<Trainer::Buffers> buffers);
   /// Once open.
+  [[nodiscard]] const ComputeDevice& device() const noexcept { return device_; }
   [[nodiscard]] const Trainer& trainer() const { return *trainer_; }
   /// How far it is, for the agent, now that a generation was left because of an error.
   [[nodiscard]] LeftMessage standing() const;
@@ -123,6 +124,7 @@ class RankTraining {
 
   std::optional<Dataset> dataset_;
   std::optional<Dataset> eval_dataset_;
+  ComputeDevice device_;
   InputSpec input_;
   std::optional<InputMaker> inputs_;
   std::unique_ptr<Model> model_;

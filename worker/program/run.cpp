@@ -32,15 +32,18 @@ Result<FinishedMessage> evaluate_run(const StartMessage& start, AgentLink& link)
   Communicator& communicator = *membership.communicator;
   std::optional<Dataset> dataset;
   std::optional<TrainedModel> trained;
+  ComputeDevice device;
   const auto open = [&]() -> Status {
+    PACELINE_ASSIGN(device, compute_device(start.job));
     PACELINE_ASSIGN(trained, load_trained_model(start));
+    trained->model->module().to(device.device);
     PACELINE_ASSIGN(dataset, Dataset::open(start.job.data.eval, dataset_options(start.job)));
     return {};
   };
   PACELINE_TRY(all_ready(communicator, open()));
   FinishedMessage finished;
-  PACELINE_ASSIGN(finished.eval,
-                  evaluate_dataset(communicator, *trained->model, trained->input, *dataset, start.job));
+  PACELINE_ASSIGN(finished.eval, evaluate_dataset(communicator, *trained->model, trained->input, *dataset,
+                                                  start.job, device));
   finished.eval->epoch = start.job.epochs;
   finished.samples = finished.eval->samples;
   finished.weights_sha256 = weights_sha256(weights_of(trained->model->module()));

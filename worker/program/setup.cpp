@@ -55,6 +55,13 @@ Status all_ready(Communicator& communicator, const Status& own) {
   return own.ok() ? others : own;
 }
 
+Result<ComputeDevice> compute_device(const Job& job) {
+  if (job.device == "cpu") return ComputeDevice{};
+  if (environment("PACELINE_GPU_STAND_IN") == "cpu") return ComputeDevice{torch::kCPU, true};
+  compute_deterministically(job.reproducible);
+  return find_gpu();
+}
+
 ComputeType compute_type(const Job& job) {
   if (job.dtype == "bf16") return ComputeType::bf16;
   return job.dtype == "f16" ? ComputeType::f16 : ComputeType::f32;
@@ -97,10 +104,11 @@ Result<TrainedModel> load_trained_model(const StartMessage& start) {
 }
 
 Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, const InputSpec& input,
-                                     const Dataset& dataset, const Job& job,
+                                     const Dataset& dataset, const Job& job, const ComputeDevice& device,
                                      const std::function<void()>& on_own_part) {
   const DatasetInfo& info = dataset.info();
-  PACELINE_ASSIGN(const InputMaker inputs, InputMaker::for_evaluation(info, input));
+  PACELINE_ASSIGN(InputMaker inputs, InputMaker::for_evaluation(info, input));
+  inputs.compute_on(device);
   // Ranks without a grain have nothing to do, and still take part in the sum.
   const std::int64_t grains = grain_count(info.samples, eval_grain_samples);
   Shares shares(static_cast<std::size_t>(communicator.size()), 0);

@@ -23,6 +23,10 @@ void configure_process(std::int64_t threads);
 [[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);
 
 /// What forward and backward of the job compute in.
+/// Where this job's model computes: on the CPU, or the GPU that this worker was given. Settles for the whole
+/// process whether that gives the same bits each time. PACELINE_GPU_STAND_IN=cpu puts the CPU in its place,
+/// for tests. Errors: see find_gpu().
+[[nodiscard]] Result<ComputeDevice> compute_device(const Job& job);
 [[nodiscard]] ComputeType compute_type(const Job& job);
 [[nodiscard]] LossScaling loss_scaling(const Job& job);
 /// What the job says about every loader; order, budget and what finishes a batch are left to the caller.
@@ -41,7 +45,7 @@ struct TrainedModel {
 /// rank's is done, and it waits for the others.
 [[nodiscard]] Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model,
                                                    const InputSpec& input, const Dataset& dataset,
-                                                   const Job& job,
+                                                   const Job& job, const ComputeDevice& device,
                                                    const std::function<void()>& on_own_part = {});
 
 /// Peak resident memory of this process.

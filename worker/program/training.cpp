@@ -63,7 +63,7 @@ Result<std::optional<FinishedMessage>> Training::run() {
     const TelemetryRecorder::PhaseSpan span(telemetry_, Phase::loading);
     PACELINE_TRY(rank_.open());
   }
-  if (start_.job.reproducible) fingerprint_ = compute_fingerprint(compute_type(start_.job));
+  if (start_.job.reproducible) fingerprint_ = compute_fingerprint(compute_type(start_.job), rank_.device());
   PACELINE_TRY(link_.send(ReadyMessage{}));
   std::optional<Membership> membership;
   while (true) {

@@ -126,8 +126,11 @@ Result<InputSpec> input_spec_from(std::string_view file) {
 
 std::vector<NamedWeight> weights_of(torch::nn::Module& module) {
   std::vector<NamedWeight> weights;
-  for (const auto& item : module.named_parameters()) weights.push_back({item.key(), item.value().detach()});
-  for (const auto& item : module.named_buffers()) weights.push_back({item.key(), item.value().detach()});
+  const auto add = [&weights](const std::string& name, const torch::Tensor& tensor) {
+    weights.push_back({name, tensor.detach().to(torch::kCPU)});
+  };
+  for (const auto& item : module.named_parameters()) add(item.key(), item.value());
+  for (const auto& item : module.named_buffers()) add(item.key(), item.value());
   return weights;
 }
 

@@ -16,7 +16,8 @@ struct NamedWeight {
   torch::Tensor tensor;
 };
 
-/// All parameters and buffers of a module, in the order of registration.
+/// All parameters and buffers of a module, in the order of registration; of a module on a device copies in
+/// the host's memory.
 [[nodiscard]] std::vector<NamedWeight> weights_of(torch::nn::Module& module);
 
 /// SHA-256 over names, shapes and values, in that order: equal for equal weights and nothing else.

@@ -10,16 +10,17 @@ namespace paceline {
 /// for f32.
 class Autocast {
  public:
-  explicit Autocast(ComputeType type);
+  Autocast(ComputeType type, torch::Device device);
   Autocast(const Autocast&) = delete;
   Autocast& operator=(const Autocast&) = delete;
   ~Autocast();
 
  private:
   bool active_;
+  torch::DeviceType device_;
 };
 
-/// Whether LibTorch can compute in it here. unsupported.
-[[nodiscard]] Status check_compute_type(ComputeType type);
+/// Whether LibTorch can compute in it there. unsupported.
+[[nodiscard]] Status check_compute_type(ComputeType type, torch::Device device);
 
 }  // namespace paceline

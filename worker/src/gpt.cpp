@@ -143,6 +143,7 @@ class GptImpl : public nn::Module {
     const std::int64_t tokens = ids.size(1);
     const bool whole = tokens == options_.context;
     const torch::Tensor places = whole ? positions_->weight : positions_->weight.narrow(0, 0, tokens);
+    if (mask_.device() != ids.device()) mask_ = mask_.to(ids.device());
     const torch::Tensor mask = whole ? mask_ : mask_.narrow(0, 0, tokens).narrow(1, 0, tokens);
     // Flattened, so that a trace refuses samples of another length instead of broadcasting them.
     torch::Tensor x = (tokens_->forward(ids).flatten(1) + places.flatten()).view({-1, options_.width});

@@ -9,8 +9,9 @@
 namespace paceline {
 
 Gradients::Gradients(std::vector<torch::Tensor> parameters, std::vector<std::string> names,
-                     std::unique_ptr<GradientSums> sums)
+                     std::unique_ptr<GradientSums> sums, const ComputeDevice& device)
     : parameters_(std::move(parameters)), names_(std::move(names)), sums_(std::move(sums)) {
+  if (device.apart) downloads_.emplace(device);
   attach_hooks();
 }
 
@@ -34,6 +35,7 @@ void Gradients::attach_hooks() {
 
 void Gradients::begin_step(const StepSpec& spec, bool again) {
   last_pass_ = false;
+  if (downloads_) downloads_->clear();
   delivered_.assign(parameters_.size(), false);
   finished_.assign(parameters_.size(), false);
   missing_.clear();
@@ -46,7 +48,8 @@ void Gradients::begin_step(const StepSpec& spec, bool again) {
   for (torch::Tensor& parameter : parameters_) parameter.mutable_grad() = torch::Tensor();
 }
 
-/// Backward has left this parameter's gradient of the current pass with it.
+/// Backward has left this parameter's gradient of the current pass with it. In a thread of LibTorch's where
+/// that is on a GPU; who called backward waits for it.
 void Gradients::deliver(std::size_t i) {
   const torch::NoGradGuard no_grad;
   // Taken away, so that the next pass hands over a fresh tensor instead of adding to this one.
@@ -57,11 +60,24 @@ void Gradients::deliver(std::size_t i) {
         concat("the gradient of ", names_[i], " is sparse: use a dense one (for an embedding sparse(false))");
     return;
   }
+  if (downloads_)
+    downloads_->begin(i, gradient, last_pass_);
+  else
+    add(i, gradient, last_pass_);
+}
+
+void Gradients::add(std::size_t i, const torch::Tensor& gradient, bool last) {
   sums_->add(i, gradient, !delivered_[i]);
   delivered_[i] = true;
-  if (!last_pass_ || finished_[i]) return;
+  if (!last || finished_[i]) return;
   finished_[i] = true;
   complete(layout().bucket_of[i]);
+}
+
+void Gradients::end_pass() {
+  if (!downloads_) return;
+  const torch::NoGradGuard no_grad;
+  while (const auto arrived = downloads_->next()) add(arrived->parameter, arrived->gradient, arrived->last);
 }
 
 void Gradients::finish_tail() {

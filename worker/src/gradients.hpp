@@ -3,9 +3,11 @@
 #include <torch/torch.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "downloads.hpp"
 #include "gradient_sums.hpp"
 #include "paceline/allreduce.hpp"
 #include "paceline/base/result.hpp"
@@ -18,7 +20,7 @@ namespace paceline {
 class Gradients {
  public:
   Gradients(std::vector<torch::Tensor> parameters, std::vector<std::string> names,
-            std::unique_ptr<GradientSums> sums);
+            std::unique_ptr<GradientSums> sums, const ComputeDevice& device);
   ~Gradients();
   Gradients(const Gradients&) = delete;
   Gradients& operator=(const Gradients&) = delete;
@@ -29,8 +31,10 @@ class Gradients {
   void begin_last_pass() noexcept { last_pass_ = true; }
   /// The tail is complete.
   void finish_tail();
-  /// Backward is over (or this rank has no part): parameters that nothing was delivered for get zeros, and
-  /// what is left is started. An error of a hook, such as a sparse gradient, is given here.
+  /// A backward is over: the gradients that it has left on a device are added to the sums as they arrive.
+  void end_pass();
+  /// The last backward is over (or this rank has no part): parameters that nothing was delivered for get
+  /// zeros, and what is left is started. An error of a hook, such as a sparse gradient, is given here.
   [[nodiscard]] Status finish_local();
   /// Until all buckets are reduced.
   [[nodiscard]] Status wait();
@@ -40,6 +44,7 @@ class Gradients {
  private:
   void attach_hooks();
   void deliver(std::size_t parameter);
+  void add(std::size_t parameter, const torch::Tensor& gradient, bool last);
   void complete(std::size_t bucket);
   [[nodiscard]] const BucketLayout& layout() const noexcept { return sums_->layout(); }
 
@@ -49,6 +54,7 @@ class Gradients {
   // LibTorch holds these weakly: a hook fires only as long as someone keeps its node.
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
   std::vector<std::uintptr_t> hooks_;
+  std::optional<Downloads> downloads_;  // nothing: gradients are in the host's memory
 
   bool last_pass_ = false;
   std::vector<bool> delivered_;

@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
+#include <vector>
+
 namespace paceline {
 
 // Images and convolution weights are kept with their channels last: the same values in another order in
@@ -24,12 +27,23 @@ namespace paceline {
   return tensor.contiguous(format_for(tensor.sizes(), images));
 }
 
+/// Of a dense tensor of these sizes.
+[[nodiscard]] inline std::vector<std::int64_t> strides_of(torch::IntArrayRef sizes,
+                                                          torch::MemoryFormat images) {
+  return torch::empty(sizes, torch::TensorOptions(torch::kMeta), format_for(sizes, images)).strides().vec();
+}
+
 /// A tensor of these sizes whose values lie at `data`, dense. Does not own them.
 [[nodiscard]] inline torch::Tensor place_in_flat_memory(float* data, torch::IntArrayRef sizes,
                                                         torch::MemoryFormat images) {
-  const torch::Tensor shape =
-      torch::empty(sizes, torch::TensorOptions(torch::kMeta), format_for(sizes, images));
-  return torch::from_blob(data, sizes, shape.strides(), torch::kFloat);
+  return torch::from_blob(data, sizes, strides_of(sizes, images), torch::kFloat);
+}
+
+/// The same in a flat tensor, whose memory it shares, from this element on.
+[[nodiscard]] inline torch::Tensor place_in_flat_tensor(const torch::Tensor& flat, std::int64_t begin,
+                                                        torch::IntArrayRef sizes,
+                                                        torch::MemoryFormat images) {
+  return flat.as_strided(sizes, strides_of(sizes, images), begin);
 }
 
 }  // namespace paceline

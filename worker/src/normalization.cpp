@@ -40,8 +40,11 @@ NormalizationStatistics::~NormalizationStatistics() {
 void NormalizationStatistics::add(torch::Tensor& mean, torch::Tensor& variance, torch::Tensor& batches,
                                   const c10::optional<double>& momentum) {
   const double factor = momentum.has_value() ? *momentum : 0.0;
-  entries_.push_back({mean, mean.clone(), batches, factor, !momentum.has_value()});
-  entries_.push_back({variance, variance.clone(), {}, factor, !momentum.has_value()});
+  const auto copy_of = [](const torch::Tensor& tensor) {
+    return tensor.to(torch::kCPU, tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  };
+  entries_.push_back({mean, copy_of(mean), batches, factor, !momentum.has_value()});
+  entries_.push_back({variance, copy_of(variance), {}, factor, !momentum.has_value()});
   elements_ += static_cast<std::size_t>(mean.numel() + variance.numel());
 }
 
@@ -53,12 +56,12 @@ std::vector<std::size_t> NormalizationStatistics::elements_of_buffers() const {
 
 void NormalizationStatistics::collect(std::span<float> sum, float weight) const {
   PACELINE_ASSERT(sum.size() == elements_, "the sum has a place for every statistic");
-  std::size_t at = 0;
-  for (const Entry& entry : entries_) {
-    const torch::Tensor values = entry.buffer.contiguous();
-    const float* value = values.data_ptr<float>();
-    for (std::int64_t i = 0; i < values.numel(); ++i) sum[at++] += weight * value[i];
-  }
+  if (entries_.empty()) return;
+  std::vector<torch::Tensor> pieces;
+  for (const Entry& entry : entries_) pieces.push_back(entry.buffer.flatten());
+  const torch::Tensor values = torch::cat(pieces).to(torch::kCPU);  // from a device all at once
+  const float* value = values.data_ptr<float>();
+  for (float& each : sum) each += weight * *value++;
 }
 
 void NormalizationStatistics::commit(std::span<const float> sum) {

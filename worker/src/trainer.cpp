@@ -26,16 +26,25 @@ struct NamedTensor {
   torch::Tensor tensor;
 };
 
+/// One that isn't trained and stays between steps all the same.
+struct OtherTensor {
+  std::string name;
+  torch::Tensor tensor;  // the module's
+  torch::Tensor host;    // its values in the host's memory; where that is the module's, the same
+  bool changes = false;  // a pass may write to it
+};
+
 /// Trainable parameters in registration order, tied ones once.
-Result<std::vector<NamedTensor>> trainable_parameters(torch::nn::Module& module) {
+Result<std::vector<NamedTensor>> trainable_parameters(torch::nn::Module& module, torch::Device device) {
   std::vector<NamedTensor> found;
   std::unordered_set<const void*> seen;
   for (const auto& item : module.named_parameters()) {
     const torch::Tensor& tensor = item.value();
     if (!tensor.requires_grad() || !seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
-    if (tensor.scalar_type() != torch::kFloat || !tensor.device().is_cpu())
-      return Error{ErrorCode::unsupported, concat("parameter ", item.key(), " is ", tensor.toString(),
-                                                  ": only f32 parameters on the CPU can be trained")};
+    if (tensor.scalar_type() != torch::kFloat || tensor.device() != device)
+      return Error{ErrorCode::unsupported,
+                   concat("parameter ", item.key(), " is ", tensor.toString(),
+                          ": only f32 parameters that a module's to() moves can be trained")};
     found.push_back({item.key(), tensor});
   }
   if (found.empty())
@@ -82,6 +91,7 @@ class Trainer::Impl {
   void leave();
   void enter(Communicator& communicator, std::unique_ptr<GradientSums> sums);
   [[nodiscard]] std::vector<StatePart> state();
+  void adopt_state();
   void prepare_evaluation();
 
   [[nodiscard]] std::int64_t parameters() const { return parameter_elements_; }
@@ -90,6 +100,7 @@ class Trainer::Impl {
  private:
   void take_over_parameters();
   void find_other_tensors();
+  [[nodiscard]] Status synchronise_device(std::int64_t step);
   [[nodiscard]] SummedTensors summed_tensors() const;
   [[nodiscard]] Status share_state_of_rank_0();
   void begin(StepPart part) const {
@@ -124,25 +135,27 @@ class Trainer::Impl {
   NormalizationStatistics normalization_;
   LossScale loss_scale_;
   std::vector<NamedTensor> trained_;
-  std::vector<NamedTensor> others_;                // buffers and frozen parameters
+  std::vector<OtherTensor> others_;                // buffers and frozen parameters
   ExpectedMagnitudes expected_;                    // when reproducible
   std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
   StepParts parts_;  // of the step in progress, or held
   Instant part_began_{};
   std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
-  torch::Tensor flat_parameters_;         // places as in the gradients' layout
+  torch::Tensor flat_parameters_;         // places as in the gradients' layout, in the host's memory
+  torch::Tensor device_parameters_;       // what the model computes with; the same where that is on the CPU
   std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
   std::int64_t parameter_elements_ = 0;
 };
 
 Status Trainer::Impl::prepare() {
-  PACELINE_TRY(check_compute_type(options_.compute));
-  PACELINE_ASSIGN(trained_, trainable_parameters(model_.module()));
+  PACELINE_TRY(check_compute_type(options_.compute, options_.device.device));
+  model_.module().to(options_.device.device);  // before there are hooks: it makes new places for them
+  PACELINE_ASSIGN(trained_, trainable_parameters(model_.module(), options_.device.device));
   for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
   if (options_.reproducible) {
     expected_ = no_expectations(summed_tensors());
-    fingerprint_ = compute_fingerprint(options_.compute);
+    fingerprint_ = compute_fingerprint(options_.compute, options_.device);
   }
   PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, make_sums(*communicator_));
   enter(*communicator_, std::move(sums));
@@ -180,38 +193,70 @@ void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSu
   leave();  // its hooks are at the same parameters
   communicator_ = &communicator;
   const SummedTensors tensors = summed_tensors();
-  gradients_ = std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums));
+  gradients_ =
+      std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums), options_.device);
 }
 
 /// Moves the parameters into flat memory, in the places of their gradients.
 void Trainer::Impl::take_over_parameters() {
   const torch::NoGradGuard no_grad;
   const BucketLayout& layout = gradients_->sums().layout();
-  flat_parameters_ = torch::zeros({static_cast<std::int64_t>(layout.tail)}, torch::kFloat);
+  const ComputeDevice& device = options_.device;
+  const auto floats = torch::TensorOptions(torch::kFloat);
+  const auto elements = static_cast<std::int64_t>(layout.tail);
+  flat_parameters_ = torch::zeros({elements}, floats.pinned_memory(!device.device.is_cpu()));
+  device_parameters_ =
+      device.apart ? torch::zeros({elements}, floats.device(device.device)) : flat_parameters_;
   std::vector<FlatOptimizer::Range> decayed;
   for (std::size_t i = trained_.size(); i-- > 0;) {  // ascending places
     torch::Tensor& tensor = trained_[i].tensor;
     const auto begin = layout.offset[i];
     const auto size = static_cast<std::size_t>(tensor.numel());
     const torch::Tensor place =
-        place_in_flat_memory(flat_parameters_.data_ptr<float>() + begin, tensor.sizes(), images_);
+        place_in_flat_tensor(device_parameters_, static_cast<std::int64_t>(begin), tensor.sizes(), images_);
     place.copy_(tensor);
     tensor.set_data(place);
     if (options_.optimizer.decay_norms_and_biases || tensor.dim() >= 2)
       decayed.push_back({begin, begin + size});
   }
+  if (device.apart) flat_parameters_.copy_(device_parameters_);
   optimizer_.emplace_back(options_.optimizer, layout.tail, std::move(decayed));
 }
 
-/// What isn't trained and stays between steps all the same, in memory of one piece each.
+/// In memory of one piece each.
 void Trainer::Impl::find_other_tensors() {
   const torch::NoGradGuard no_grad;
   for (const auto& item : model_.module().named_buffers())
-    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value()});
+    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value(), {}, true});
   for (const auto& item : model_.module().named_parameters())
-    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value()});
-  for (NamedTensor& other : others_)
+    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value(), {}, false});
+  for (OtherTensor& other : others_) {
     if (!other.tensor.is_contiguous()) other.tensor.set_data(other.tensor.contiguous());
+    other.host = options_.device.apart ? other.tensor.to(torch::kCPU, other.tensor.scalar_type(),
+                                                         /*non_blocking=*/false, /*copy=*/true)
+                                       : other.tensor;
+  }
+}
+
+void Trainer::Impl::adopt_state() {
+  if (!options_.device.apart) return;
+  const torch::NoGradGuard no_grad;
+  device_parameters_.copy_(flat_parameters_);
+  for (const OtherTensor& other : others_) other.tensor.copy_(other.host);
+}
+
+/// The step has ended: its update goes to the device, and what the passes changed there comes from it.
+Status Trainer::Impl::synchronise_device(std::int64_t step) {
+  if (!options_.device.apart) return {};
+  try {
+    const torch::NoGradGuard no_grad;
+    device_parameters_.copy_(flat_parameters_);
+    for (const OtherTensor& other : others_)
+      if (other.changes) other.host.copy_(other.tensor);
+  } catch (const std::exception& exception) {
+    return Error{ErrorCode::internal, concat("step ", step, ": the GPU failed: ", exception.what())};
+  }
+  return {};
 }
 
 std::vector<StatePart> Trainer::Impl::state() {
@@ -223,7 +268,7 @@ std::vector<StatePart> Trainer::Impl::state() {
     parts.push_back({std::move(name), {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}});
   };
   add_tensor("parameters", flat_parameters_);
-  for (const NamedTensor& other : others_) add_tensor(concat("other.", other.name), other.tensor);
+  for (const OtherTensor& other : others_) add_tensor(concat("other.", other.name), other.host);
   const FlatOptimizer::State optimizer = optimizer_.front().state();
   add("optimizer.momentum", optimizer.momentum);
   if (!optimizer.second_moment.empty()) add("optimizer.second_moment", optimizer.second_moment);
@@ -240,6 +285,7 @@ std::vector<StatePart> Trainer::Impl::state() {
 Status Trainer::Impl::share_state_of_rank_0() {
   for (const StatePart& part : state())
     PACELINE_TRY(communicator_->broadcast(part.bytes.data(), part.bytes.size(), DataType::u8, 0));
+  adopt_state();
   return {};
 }
 
@@ -293,6 +339,11 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
   try {
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
+  } catch (const c10::OutOfMemoryError& exception) {
+    return Error{ErrorCode::internal, concat("step ", spec.step,
+                                             ": the model needs more memory than the GPU "
+                                             "has: lower batch.micro: ",
+                                             exception.what_without_backtrace())};
   } catch (const std::exception& exception) {
     return Error{ErrorCode::internal, concat("step ", spec.step, ": the model failed: ", exception.what())};
   }
@@ -301,14 +352,14 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
 }
 
 torch::Tensor Trainer::Impl::inputs_of(const Pass& pass) const {
-  const torch::Tensor inputs = in_format(pass.batch.inputs, images_);
+  const torch::Tensor inputs = in_format(pass.batch.inputs.to(options_.device.device), images_);
   // A library might choose its ways by how memory is aligned, which in the middle of a rank's part depends on
   // where that begins. And the pass may have to run again, after a model that works in place.
   return options_.reproducible && inputs.is_same(pass.batch.inputs) ? inputs.clone() : inputs;
 }
 
 Outcome Trainer::Impl::loss_of(const Batch& batch) const {
-  const Autocast autocast(options_.compute);
+  const Autocast autocast(options_.compute, options_.device.device);
   return model_.loss(batch);
 }
 
@@ -316,7 +367,7 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
   const auto samples = pass.batch.inputs.size(0);
   const auto scale = static_cast<float>(1.0 / static_cast<double>(spec.global_samples));
   torch::manual_seed(mix64(options_.seed, spec.step, pass.first_position));
-  const Outcome outcome = loss_of({inputs_of(pass), pass.batch.targets});
+  const Outcome outcome = loss_of({inputs_of(pass), pass.batch.targets.to(options_.device.device)});
   // What a model computes its loss with may have left it in 16 bits.
   const torch::Tensor loss = outcome.loss.to(torch::kFloat) * scale;
   GradientSums& sums = gradients_->sums();
@@ -328,6 +379,7 @@ void Trainer::Impl::run_pass(const StepSpec& spec, const Pass& pass, bool last) 
   }
   end_part(parts_.forward);
   (loss_scale_.value() == 1 ? loss : loss * loss_scale_.value()).backward();
+  gradients_->end_pass();
   end_part(parts_.backward);
 }
 
@@ -337,6 +389,7 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
   const StepSpec spec = *std::exchange(held_, std::nullopt);
   begin_parts();
   PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
+  PACELINE_TRY(synchronise_device(spec.step));
   end_part(parts_.optimizer);
   outcome.parts = parts_;
   return outcome;
@@ -457,6 +510,9 @@ Status Trainer::enter(Communicator& communicator) {
 std::vector<StatePart> Trainer::state() {
   return impl_->state();
 }
+void Trainer::adopt_state() {
+  impl_->adopt_state();
+}
 void Trainer::prepare_evaluation() {
   impl_->prepare_evaluation();
 }
@@ -469,16 +525,19 @@ int Trainer::buckets() const noexcept {
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,
                             const std::function<Result<Batch>()>& next, ComputeType compute) {
-  PACELINE_TRY(check_compute_type(compute));
+  const std::vector<torch::Tensor> parameters = model.module().parameters();
+  const torch::Device device = parameters.empty() ? torch::Device(torch::kCPU) : parameters.front().device();
+  PACELINE_TRY(check_compute_type(compute, device));
   double sums[3] = {};  // loss, correct, samples
   try {
     const torch::NoGradGuard no_grad;
-    const Autocast autocast(compute);
+    const Autocast autocast(compute, device);
     const torch::MemoryFormat images = image_format(model.module());
     while (true) {
       PACELINE_ASSIGN(const Batch batch, next());
       if (!batch.inputs.defined()) break;
-      const Outcome outcome = model.loss({in_format(batch.inputs, images), batch.targets});
+      const torch::Tensor inputs = in_format(batch.inputs.to(device), images);
+      const Outcome outcome = model.loss({inputs, batch.targets.to(device)});
       sums[0] += outcome.loss.item<double>();
       sums[1] += outcome.correct;
       sums[2] += static_cast<double>(batch.inputs.size(0));

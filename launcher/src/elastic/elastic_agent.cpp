@@ -294,6 +294,7 @@ Result<ElasticAgent::Worker> ElasticAgent::start_worker(std::int64_t id, std::si
   const RankPlace place = slot < team_.places.size() ? team_.places[slot] : RankPlace{};
   spec.start.threads = place.threads;
   spec.cpus = place.cpus;
+  if (slot < team_.gpus.size()) spec.gpu = team_.gpus[slot];
   spec.program = request_.worker_program;
   spec.log_path = worker_log_path(request_.run_dir, id);
   merged_log_.begin();

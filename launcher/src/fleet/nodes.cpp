@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "gpu_places.hpp"
 #include "job_size.hpp"
 #include "listener.hpp"
 #include "paceline/base/text.hpp"
@@ -35,13 +36,25 @@ std::vector<std::string> needed_everywhere(const Job& job, const LaunchFolders& 
   return paths;
 }
 
-std::vector<std::int64_t> cores_of(const Allocation& allocation, const std::vector<NodeReport>& reports) {
-  std::vector<std::int64_t> cores;
+/// By node: the ranks that would have a core, or the GPU that they need, of their own.
+std::vector<std::int64_t> rooms_of(const Allocation& allocation, const std::vector<NodeReport>& reports) {
+  std::vector<std::int64_t> rooms;
   for (std::size_t i = 0; i < reports.size(); ++i) {
     const std::int64_t slots = i < allocation.hosts.size() ? allocation.hosts[i].slots : 0;
-    cores.push_back(slots > 0 ? slots : reports[i].cores);
+    rooms.push_back(slots > 0 ? slots : reports[i].cores);
   }
-  return cores;
+  return rooms;
+}
+
+std::vector<NodeResources> with_gpus(const Allocation& allocation, const std::vector<NodeReport>& reports) {
+  std::vector<NodeResources> nodes;
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    NodeResources& node = nodes.emplace_back(reports[i].resources.value_or(NodeResources{}));
+    node.name = reports[i].node;
+    if (i < allocation.hosts.size()) node.slots = allocation.hosts[i].slots;
+    if (!reports[i].complaint.empty()) node.refused = concat("cannot use its GPUs: ", reports[i].complaint);
+  }
+  return nodes;
 }
 
 /// Those with ranks first, so that the ranks go to them.
@@ -115,22 +128,35 @@ Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
                             const std::optional<std::int64_t>& asked, const LaunchFolders& folders,
                             StopSignals& signals) {
   Nodes nodes;
-  PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, folders)));
+  const RankNeeds needs = needs_of(job);
+  const bool on_gpus = needs.gpu;
+  PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, folders), on_gpus));
   PACELINE_ASSIGN(const std::vector<NodeReport> reports, nodes.fleet->gather(signals));
   PACELINE_TRY(check_reports(reports, seconds_since_1970()));
-  const std::vector<std::int64_t> cores = cores_of(allocation, reports);
+  std::vector<std::int64_t> rooms = rooms_of(allocation, reports);
+  if (on_gpus) {
+    rooms.clear();
+    for (const NodeRoom& room : find_room(with_gpus(allocation, reports), needs))
+      rooms.push_back(room.natural);
+  }
   nodes.ranks = asked ? *asked
                       : allocation.ranks.value_or(
-                            default_ranks(job, std::accumulate(cores.begin(), cores.end(), std::int64_t{0})));
+                            default_ranks(job, std::accumulate(rooms.begin(), rooms.end(), std::int64_t{0})));
   PACELINE_TRY(check_ranks(job, nodes.ranks));
-  const std::vector<std::int64_t> shares = spread_ranks(cores, nodes.ranks, allocation.ranks.has_value());
-  nodes.agents = orders_of(reports, cores, shares);
+  std::vector<std::int64_t> shares = spread_ranks(rooms, nodes.ranks, allocation.ranks.has_value());
+  if (on_gpus) {  // where that is no room for all, it says why
+    PACELINE_ASSIGN(const Placement placement, place_ranks(with_gpus(allocation, reports), needs, nodes.ranks,
+                                                           allocation.ranks.has_value()));
+    shares = placement.per_node;
+  }
+  nodes.agents = orders_of(reports, rooms, shares);
   if (allocation.by == "srun") {
     std::vector<std::string> names;
     for (const NodeReport& report : reports) names.push_back(report.node);
     nodes.slurm = std::make_unique<SlurmWatch>(std::move(names));
     if (!job.ranks.grow.empty())
-      nodes.growth = std::make_unique<SlurmGrowth>(job.ranks.grow, *std::ranges::min_element(cores));
+      nodes.growth = std::make_unique<SlurmGrowth>(
+          job.ranks.grow, std::max<std::int64_t>(1, *std::ranges::min_element(rooms)));
   }
   nodes.text = describe(allocation, nodes.ranks, shares);
   // PACELINE_INTERFACE is the nodes'; the machine of the launcher may be another kind.

@@ -41,6 +41,7 @@ class SampleBatch {
   /// For LoaderOptions::finish: what it made of the samples, and a number that it took from them.
   std::vector<float> values;
   std::uint64_t consumed = 0;
+  std::shared_ptr<void> companion;  ///< where it keeps what it made elsewhere
 
  private:
   friend class BatchMaker;

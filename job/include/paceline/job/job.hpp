@@ -57,6 +57,7 @@ struct ModelSpec {
 };
 
 /// What forward and backward can compute in; weights, gradients and sums are f32 in any case.
+inline constexpr std::array<std::string_view, 2> devices = {"cpu", "gpu"};
 inline constexpr std::array<std::string_view, 3> compute_types = {"f32", "bf16", "f16"};
 
 struct OptimizerSpec {
@@ -141,6 +142,7 @@ struct Job {
   ResizeSpec resize;
   CheckpointSpec checkpoint;
   MetricsSpec metrics;
+  std::string device = "cpu";   ///< what ranks compute on: one of devices
   std::string dtype = "f32";    ///< one of compute_types
   double loss_scale = 0;        ///< factor on the loss; 0: none, but with f16 one that follows the gradients
   std::int64_t threads = 0;     ///< compute threads per rank; 0: one for every core it owns

@@ -15,6 +15,7 @@
 #include "paceline/allreduce.hpp"
 #include "paceline/base/clock.hpp"
 #include "paceline/base/result.hpp"
+#include "paceline/train/device.hpp"
 #include "paceline/train/model.hpp"
 #include "paceline/train/optimizer.hpp"
 
@@ -38,6 +39,7 @@ struct LossScaling {
 
 struct TrainerOptions {
   OptimizerConfig optimizer;
+  ComputeDevice device;  ///< the model is moved there
   ComputeType compute = ComputeType::f32;
   LossScaling loss_scaling;
   /// Gradients are reduced in buckets of about this size, each as soon as backward has filled it: small
@@ -59,7 +61,8 @@ struct TrainerOptions {
 /// What decides the bits of a pass on this rank: threads, libraries, instruction set, and those of a small
 /// trial in the type that is computed in. Of the thread that calls it.
 using ComputeFingerprint = std::array<std::int64_t, 3>;
-[[nodiscard]] ComputeFingerprint compute_fingerprint(ComputeType compute = ComputeType::f32);
+[[nodiscard]] ComputeFingerprint compute_fingerprint(ComputeType compute = ComputeType::f32,
+                                                     const ComputeDevice& device = {});
 /// Collective: whether all ranks have the same. mismatch: names the first that differs from rank 0, which is
 /// the error's `rank`, and what is different there. A reproducible Trainer asks for this by itself.
 [[nodiscard]] Status check_ranks_compute_alike(Communicator& communicator, const ComputeFingerprint& own);
@@ -190,8 +193,12 @@ class Trainer {
 
   /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,
   /// buffers, optimizer, moving averages, scales. The same names and sizes in the same order on every rank.
-  /// Between steps it may be copied out, and copied in on a rank that is to go on from there.
+  /// In the host's memory, as it was when the last step ended. Between steps it may be copied out, and copied
+  /// in on a rank that is to go on from there, which then calls adopt_state().
   [[nodiscard]] std::vector<StatePart> state();
+  /// What was copied into the state is what the model computes with from now on. Does nothing where that is
+  /// on the CPU.
+  void adopt_state();
 
   /// Puts the module into evaluation mode with the committed normalisation statistics. step() goes back by
   /// itself.
@@ -214,7 +221,8 @@ struct Evaluation {
 };
 
 /// Collective: runs the model on this rank's batches (`next` gives them, and an undefined `inputs` at the
-/// end) and adds up all ranks'. Exact: every sample counts once. The module must be in evaluation mode.
+/// end) and adds up all ranks'. Exact: every sample counts once. The module must be in evaluation mode;
+/// batches follow it to its device.
 [[nodiscard]] Result<Evaluation> evaluate(Communicator& communicator, Model& model,
                                           const std::function<Result<Batch>()>& next,
                                           ComputeType compute = ComputeType::f32);

@@ -1,0 +1,136 @@
+"""Ranks on GPUs, of which a stand-in for the driver tells, and the CPU computes in their place: what the launcher and the
+workers do for them is all there, and so is the whole of training."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import coordinated
+import training_test as small
+from coordinated import Run
+from elastic_test import LIMIT_S, wait_for
+
+GPUS = {"PACELINE_NVML": str(small.BUILD / "tests/unit/libpaceline_fake_nvml.so"), "PACELINE_GPU_STAND_IN": "cpu",
+        "FAKE_NVML_GPUS": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+ON_GPUS = ("--set", "device=gpu")
+
+
+def gpu_of(pid):
+    environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return [entry.partition("=")[2] for entry in environment if entry.startswith("CUDA_VISIBLE_DEVICES=")]
+
+
+class GpuRanks(coordinated.Coordinated):
+    def paceline(self, *arguments, **environment):
+        done = subprocess.run([str(small.PACELINE), *arguments], cwd=self.folder, text=True, capture_output=True, timeout=LIMIT_S,
+                              env={**os.environ, **GPUS, **environment})
+        return done.returncode, done.stdout, done.stderr
+
+    def train(self, run, *arguments, **environment):
+        code, out, err = self.paceline("train", "job.yaml", "--run-dir", run, *ON_GPUS, *arguments, **environment)
+        return code, out, err
+
+    def assert_refused(self, done, code, sentence):
+        self.assertEqual(done[0], code, done)
+        self.assertIn(sentence, done[2])
+
+    def test_they_train_as_ranks_on_cpus_do(self):
+        job = ("--ranks", "2", "--set", "model={kind: cnn}", "--set", "steps=30", "--set", "reproducible=true", "--set",
+               "checkpoint.every_steps=10")
+        code, out, err = self.train("on-gpus", *job)
+        self.assertEqual(code, 0, err)
+        self.assertIn("2 ranks with 1 thread each and a GPU of its own, on node ", out)
+        summary = json.loads((self.folder / "on-gpus/summary.json").read_text())
+        done = self.paceline("train", "job.yaml", "--run-dir", "on-cpus", *job)
+        self.assertEqual(done[0], 0, done[2])
+        on_cpus = json.loads((self.folder / "on-cpus/summary.json").read_text())
+        for key in ("weights_sha256", "train_loss", "eval"):
+            self.assertEqual(summary[key], on_cpus[key])
+        self.assertEqual(self.paceline("audit", "on-gpus")[0], 0)
+        done = self.paceline("eval", "on-gpus", "--ranks", "1", "--json", "eval.json")
+        self.assertEqual(done[0], 0, done[2])
+        self.assertEqual(json.loads((self.folder / "eval.json").read_text())["eval"]["accuracy"], summary["eval"]["accuracy"])
+        # An export needs none.
+        done = self.paceline("export", "on-gpus", "--format", "torchscript", "--out", "model.pt", FAKE_NVML_GPUS="0")
+        self.assertEqual(done[0], 0, done[2])
+
+    def test_each_has_a_gpu_of_its_own_whoever_comes_and_goes(self):
+        run = Run(self, "--ranks", "2", *ON_GPUS, "--set", "epochs=100000", "--set", "ranks.max=8", environment=GPUS)
+        run.await_steps(20)
+
+        def gpus():
+            return sorted(gpu for pid in run.workers() for gpu in gpu_of(pid))
+        first = gpus()
+        self.assertEqual(len(set(first)), 2)
+        self.assertRegex(" ".join(first), r"^GPU-\d{8} GPU-\d{8}$")
+        run.kill(0)
+        run.await_ranks(2, after=1)
+        self.assertEqual(len(set(gpus())), 2)
+        asked = self.paceline("resize", str(run.folder), "4")
+        self.assertEqual(asked[0], 0, asked)
+        run.await_ranks(4, after=run.generation() - 1)
+        self.assertEqual(gpus(), [f"GPU-{number:08}" for number in range(4)])
+        # For a fifth there is none, and the job goes on with those that it has.
+        asked = self.paceline("resize", str(run.folder), "5")
+        self.assertIn("4", asked[1] + asked[2])
+        run.await_steps(run.steps() + 20)
+        self.assertEqual(len(run.workers()), 4)
+        self.stop_and_prove(run)
+
+    def test_a_run_goes_on_on_the_other_kind(self):
+        job = ("--ranks", "2", "--set", "epochs=100000", "--set", "checkpoint.every_steps=10")
+        run = Run(self, *job, *ON_GPUS, environment=GPUS)
+        run.await_steps(30)
+        run.process.send_signal(signal.SIGTERM)
+        self.assertEqual(run.finish()["status"], "stopped", run.err)
+        for device in ("cpu", "gpu"):
+            steps = json.loads((run.folder / "summary.json").read_text())["steps"]
+            done = self.paceline("train", "--resume", str(run.folder), "--ranks", "2", "--set", f"device={device}",
+                                 "--set", f"steps={steps + 20}")
+            self.assertEqual(done[0], 2, "steps decide what becomes of a job")
+            process = subprocess.Popen([str(small.PACELINE), "train", "--resume", str(run.folder), "--ranks", "2", "--set",
+                                        f"device={device}"], cwd=self.folder, text=True, env={**os.environ, **GPUS},
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            wait_for(lambda steps=steps: run.steps() > steps + 10 or process.poll() is not None, "more steps")
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=LIMIT_S)
+            self.assertEqual(json.loads((run.folder / "summary.json").read_text())["status"], "stopped", err)
+            self.assertEqual("a GPU of its own" in out, device == "gpu", out)
+        self.assertEqual(self.paceline("audit", str(run.folder))[0], 0)
+
+    def test_without_gpus_it_says_what_is_missing(self):
+        run = ("runs/none", "--ranks", "2")
+        self.assert_refused(self.train(*run, FAKE_NVML_GPUS="1"), 2, "2 ranks need a GPU each, and the node has room for 1")
+        self.assert_refused(self.train(*run, FAKE_NVML_GPUS="0"), 2,
+                            "2 ranks need a GPU each, and the node has room for 0: ")
+        self.assert_refused(self.train(*run, PACELINE_NVML="/nonexistent"), 1, "PACELINE_NVML: /nonexistent: cannot open")
+        self.assert_refused(self.train(*run, FAKE_NVML_BROKEN="1"), 1, "Driver Not Loaded")
+        self.assertFalse((self.folder / "runs/none").exists())
+        done = self.train(*run, "--set", "epochs=1", PACELINE_GPU_STAND_IN="")
+        self.assertEqual(done[0], 1, done)
+        self.assertRegex(done[2], "was built without CUDA: build Paceline with one that has it|this process sees no GPU")
+
+    @unittest.skipUnless(shutil.which("mpirun"), "Open MPI is not installed")
+    def test_tasks_take_the_gpus_in_turn_and_are_told_where_two_have_the_same(self):
+        def under_mpirun(run, **environment):
+            done = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", str(small.PACELINE), "train",
+                                   "job.yaml", "--run-dir", run, *ON_GPUS, "--set", "epochs=1", "--set", "steps=20"],
+                                  cwd=self.folder, text=True, capture_output=True, timeout=LIMIT_S,
+                                  env={**os.environ, **GPUS, **environment})
+            return done.returncode, done.stdout, done.stderr
+        done = under_mpirun("tasks")
+        self.assertEqual(done[0], 0, done)
+        self.assertIn("a GPU of its own", done[1])
+        done = under_mpirun("same", CUDA_VISIBLE_DEVICES="2")
+        self.assertNotEqual(done[0], 0)
+        self.assertRegex(done[1] + done[2], r"ranks 0 and 1 on node \S+ have the same GPU: give each task one of its own")
+
+
+if __name__ == "__main__":
+    unittest.main()
