@@ -1,11 +1,14 @@
 // The training step on made-up samples, one rank: that it builds where there is LibTorch and nothing else,
-// and what a step takes in f32 and in bf16. On the CPU, as training on GPUs is not there yet.
+// and what a step takes in each type, on the CPU and, where there is one, on a GPU. There also what of the
+// step is not the model's own: sums, commit, the optimizer on the host and the way of the weights to the
+// device.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "paceline/train/models.hpp"
@@ -20,11 +23,14 @@ struct Workload {
   std::int64_t samples = 0;  // of a step
 };
 
-std::vector<Workload> workloads() {
+std::vector<Workload> workloads(bool on_gpu) {
   const ModelConfig images{{3, 32, 32}, 10, {}, 0};
   ModelConfig text{{64}, 0, {{"layers", "2"}, {"heads", "4"}, {"width", "128"}, {"context", "64"}}, 0};
+  if (on_gpu) text = {{512}, 0, {{"layers", "8"}, {"heads", "8"}, {"width", "512"}, {"context", "512"}}, 0};
   text.vocabulary = 256;
-  return {{"cnn", {{1, 28, 28}, 10, {}, 0}, 64}, {"resnet18", images, 8}, {"gpt", text, 8}};
+  return {{"cnn", {{1, 28, 28}, 10, {}, 0}, on_gpu ? 1024 : 64},
+          {"resnet18", images, on_gpu ? 256 : 8},
+          {"gpt", text, on_gpu ? 32 : 8}};
 }
 
 Batch made_up_batch(const Workload& work) {
@@ -36,47 +42,75 @@ Batch made_up_batch(const Workload& work) {
   return {torch::randn(shape), torch::randint(work.config.classes, {work.samples}, torch::kLong)};
 }
 
-/// Median over some steps, in ms, after two that warm up.
-Result<double> step_ms(const Workload& work, ComputeType compute) {
-  constexpr std::int64_t warm_up = 2, measured = 5;
+/// Medians over some steps after a few that warm up, in ms.
+struct StepTimes {
+  double all = 0, besides = 0;
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+Result<StepTimes> time_steps(const Workload& work, ComputeType compute, const ComputeDevice& device) {
+  const std::int64_t warm_up = device.apart ? 5 : 2, measured = device.apart ? 20 : 5;
   torch::manual_seed(1);
   PACELINE_ASSIGN(Communicator alone, Communicator::connect(0, std::vector<Member>(1)));
   PACELINE_ASSIGN(const std::unique_ptr<Model> model, make_model(work.model, work.config));
   TrainerOptions options;
+  options.device = device;
   options.compute = compute;
   PACELINE_ASSIGN(Trainer trainer, Trainer::make(alone, *model, options));
   const std::vector<Pass> passes = {{0, made_up_batch(work)}};
-  std::vector<double> times;
+  std::vector<double> times, besides;
   for (std::int64_t step = 0; step < warm_up + measured; ++step) {
     const auto began = std::chrono::steady_clock::now();
     const auto outcome = trainer.step(StepSpec{step, work.samples, 0.001, 1}, passes);
     if (!outcome.ok()) return outcome.error();
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - began;
-    if (step >= warm_up) times.push_back(took.count());
+    if (step < warm_up) continue;
+    times.push_back(took.count());
+    const StepParts& parts = outcome->parts;
+    besides.push_back(1e3 * to_seconds(parts.reduce + parts.commit + parts.optimizer));
   }
-  std::ranges::sort(times);
-  return times[times.size() / 2];
+  return StepTimes{median(times), median(besides)};
+}
+
+Status measure(const ComputeDevice& device, std::FILE* json) {
+  const char* const name = device.apart ? "gpu" : "cpu";
+  for (const Workload& work : workloads(device.apart)) {
+    for (const auto& [compute, type] :
+         {std::pair(ComputeType::f32, "f32"), std::pair(ComputeType::bf16, "bf16"),
+          std::pair(ComputeType::f16, "f16")}) {
+      if (compute == ComputeType::f16 && device.device.is_cpu()) continue;
+      PACELINE_ASSIGN(const StepTimes ms, time_steps(work, compute, device));
+      std::printf("%-4s %-10s %8lld %-6s %10.2f %10.2f\n", name, work.model.c_str(),
+                  static_cast<long long>(work.samples), type, ms.all, ms.besides);
+      if (json != nullptr)
+        std::fprintf(json,
+                     "{\"training\": \"%s\", \"device\": \"%s\", \"samples\": %lld, \"type\": \"%s\", "
+                     "\"step_ms\": %.2f, \"besides_ms\": %.2f}\n",
+                     work.model.c_str(), name, static_cast<long long>(work.samples), type, ms.all,
+                     ms.besides);
+    }
+  }
+  return {};
 }
 
 int run(std::FILE* json) {
-  std::printf("%-10s %8s %12s %12s\n", "model", "samples", "f32 ms", "bf16 ms");
-  for (const Workload& work : workloads()) {
-    double found[2] = {};
-    for (const ComputeType compute : {ComputeType::f32, ComputeType::bf16}) {
-      const Result<double> ms = step_ms(work, compute);
-      if (!ms.ok()) {
-        std::printf("%s: %s\n", work.model.c_str(), ms.error().message.c_str());
-        return 1;
-      }
-      found[compute == ComputeType::bf16 ? 1 : 0] = *ms;
-    }
-    std::printf("%-10s %8lld %12.1f %12.1f\n", work.model.c_str(), static_cast<long long>(work.samples),
-                found[0], found[1]);
-    if (json != nullptr)
-      std::fprintf(json,
-                   "{\"training\": \"%s\", \"device\": \"cpu\", \"samples\": %lld, \"f32_ms\": %.1f, "
-                   "\"bf16_ms\": %.1f}\n",
-                   work.model.c_str(), static_cast<long long>(work.samples), found[0], found[1]);
+  std::vector<ComputeDevice> devices(1);
+  const Result<ComputeDevice> gpu = find_gpu();
+  if (gpu.ok())
+    devices.push_back(*gpu);
+  else
+    std::printf("on the CPU alone: %s\n", gpu.error().message.c_str());
+  compute_deterministically(false);
+  std::printf("%-4s %-10s %8s %-6s %10s %10s\n", "on", "model", "samples", "type", "step ms", "besides");
+  for (const ComputeDevice& device : devices) {
+    const Status done = measure(device, json);
+    if (done.ok()) continue;
+    std::printf("%s\n", done.error().message.c_str());
+    return 1;
   }
   return 0;
 }
