@@ -39,11 +39,14 @@ Result<std::vector<Part>> all_parts(const Api& api) {
   std::vector<Part> parts;
   for (unsigned i = 0; i < count; ++i) {
     Device gpu = nullptr;
-    if (const Code code = api.device(i, &gpu); code != success)
-      return Error{ErrorCode::io, concat("GPU ", i, " does not answer: ", api.words(code))};
+    if (const Code code = api.device(i, &gpu); code != success) {
+      // Lost, or another job's.
+      parts.push_back({nullptr, nullptr, {}, concat("GPU ", i, " does not answer: ", api.words(code))});
+      continue;
+    }
     const std::vector<Device> slices = slices_of(api, gpu);
     for (const Device device : slices.empty() ? std::vector{gpu} : slices)
-      parts.push_back({device, gpu, uuid_of(api, device)});
+      parts.push_back({device, gpu, uuid_of(api, device), {}});
   }
   return parts;
 }

@@ -158,8 +158,8 @@ std::vector<Field> run_fields() {
        "any "
        "free one; -1: none"},
       {"device", [](Job& j) -> Slot { return &j.device; }, Choices{devices},
-       "what ranks compute on: gpu gives each a GPU of its own (docs/gpu.md); a run can be resumed on the "
-       "other"},
+       "what ranks compute on: gpu gives each a GPU of its own (docs/gpu.md); a run that is not "
+       "`reproducible` can be resumed on the other"},
       {"dtype", [](Job& j) -> Slot { return &j.dtype; }, Choices{compute_types},
        "what forward and backward compute in: bf16 and f16 are automatic mixed precision, with weights, "
        "gradients and their sums in f32 (docs/precision.md); f16 needs a GPU"},

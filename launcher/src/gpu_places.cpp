@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "paceline/base/text.hpp"
 #include "resources/node_resources.hpp"
 
 namespace paceline {
@@ -35,9 +36,8 @@ Result<std::int64_t> own_room(const Place& place, const Job& job) {
 Status place_on_gpus(const Place& place, std::int64_t ranks, std::int64_t most, const Job& job, Team& team) {
   const RankNeeds needs = needs_of(job);
   PACELINE_ASSIGN(const NodeResources node, own_node(place));
-  const std::int64_t room = find_room({node}, needs).front().most;
-  PACELINE_ASSIGN(const Placement placement,
-                  place_ranks({node}, needs, std::max(ranks, std::min(room, most))));
+  const NodeRoom room = find_room({node}, needs).front();
+  PACELINE_ASSIGN(const Placement placement, place_ranks({node}, needs, ranks));
   // Who has a share of the node, and no cores of its own, binds its workers to none.
   const bool is_bound = node.usable_cores >= std::ssize(node.cores.cores);
   team.places.clear();
@@ -47,6 +47,10 @@ Status place_on_gpus(const Place& place, std::int64_t ranks, std::int64_t most, 
     if (!is_bound) team.places.back().cpus.clear();
     team.gpus.push_back(node.gpus[static_cast<std::size_t>(one.gpu)].uuid);
   }
+  // Whom the job grows by later gets no cores of its own, as it does where it grows beyond the cores.
+  for (const std::size_t gpu : room.gpus)
+    if (std::ssize(team.gpus) < most && std::ranges::find(team.gpus, node.gpus[gpu].uuid) == team.gpus.end())
+      team.gpus.push_back(node.gpus[gpu].uuid);
   return {};
 }
 
@@ -55,6 +59,11 @@ Status choose_gpu_of_task(const Place& place, const Job& job, Team& team) {
   PACELINE_ASSIGN(const NodeResources node, own_node(place));
   const NodeRoom room = find_room({node}, needs).front();
   const bool was_given = room.gpus.size() == 1;
+  if (!was_given && !room.gpus.empty() && std::ssize(room.gpus) < place.local_size)
+    return Error{ErrorCode::not_found,
+                 concat("a task of ", place.local_size, " on node ", place.node, " sees ", room.gpus.size(),
+                        " GPUs, neither one of its own nor one for each task: start them so that each sees "
+                        "one (srun --gpus-per-task=1), or all of the node's")};
   PACELINE_ASSIGN(const Placement placement, place_ranks({node}, needs, was_given ? 1 : place.local_size));
   const auto own = static_cast<std::size_t>(was_given ? 0 : place.local_rank);
   team.gpus = {node.gpus[static_cast<std::size_t>(placement.ranks[own].gpu)].uuid};

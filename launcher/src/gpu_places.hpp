@@ -16,8 +16,8 @@ namespace paceline {
 /// Errors: io, a GPU driver that does not work.
 [[nodiscard]] Result<std::int64_t> own_room(const Place& place, const Job& job);
 
-/// Of an agent with all of a node's workers: `ranks` places with a GPU each, and more as far as there are
-/// GPUs and `most` goes, with cores near them. not_found: there are fewer GPUs, and why.
+/// Of an agent with all of a node's workers: `ranks` places with a GPU and cores near it, and the GPUs of
+/// more as far as they and `most` go. not_found: there are fewer GPUs, and why.
 [[nodiscard]] Status place_on_gpus(const Place& place, std::int64_t ranks, std::int64_t most, const Job& job,
                                    Team& team);
 

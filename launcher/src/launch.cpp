@@ -144,7 +144,6 @@ Outcome run_team(const Place& place, const LaunchRequest& request, const Team& t
   }
   std::vector<WorkerSpec> specs;
   for (const RankPlace& own : team.places) {
-    if (own.rank >= request.ranks) break;  // a GPU that is left over
     WorkerSpec& spec = specs.emplace_back();
     spec.start.action = request.action;
     spec.start.job = request.job;

@@ -37,7 +37,7 @@ struct Team {
   std::string secret;
   std::vector<std::string>
       slots;  ///< training: the node of each place for a worker; beyond `places` without cores
-  std::vector<std::string> gpus;  ///< by place, by UUID; empty: the job's ranks compute on CPUs
+  std::vector<std::string> gpus;  ///< by slot, by UUID; empty: the job's ranks compute on CPUs
 };
 
 /// Task 0's, or the shell's, part: allocates ranks to cores, opens rank 0's socket and makes the secret.

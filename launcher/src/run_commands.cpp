@@ -73,7 +73,9 @@ Result<Prepared> prepare_export(const ExportOptions& options, const Head& head) 
   Prepared prepared;
   LaunchRequest& request = prepared.request;
   PACELINE_ASSIGN(request, open_run("export", options.run_dir));
-  request.job.device = "cpu";  // which writes the same file
+  // The CPU writes the same file. What it cannot compute in, says nothing about weights, which are f32.
+  request.job.device = "cpu";
+  request.job.dtype = "f32";
   request.export_format = options.format;
   request.export_path = absolute_path(options.out);
   PACELINE_TRY(check_writable(options.out, "--out"));

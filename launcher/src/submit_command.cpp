@@ -95,11 +95,25 @@ struct RankRange {
   std::int64_t most = 1;
 };
 
+/// How many GPUs a node of the partition has, and what Slurm calls them there, is not asked.
+Status check_gpus(const SubmitOptions& options, const Job& job) {
+  const auto says = [&](const SbatchOption& option) {
+    return sbatch_value(options.sbatch_options, option).has_value();
+  };
+  if (job.device != "gpu") return {};
+  if (says_nodes(options.sbatch_options) &&
+      (says({"--gpus", 'G'}) || says({"--gpus-per-node", 0}) || says({"--gres", 0})))
+    return {};
+  return usage(
+      "the job's device is gpu: say how many nodes and GPUs it gets, as in --nodes=2 --gpus-per-node=8");
+}
+
 Result<RankRange> ranks_of(const SubmitOptions& options) {
   PACELINE_ASSIGN(const TrainOptions train, train_options(options));
   const Result<Job> job = load_job(options.job_file, train.overrides);
   if (!job.ok()) return usage(job.error().message);
   PACELINE_ASSIGN(const std::optional<std::int64_t> ranks, parse_ranks(train.ranks));
+  PACELINE_TRY(check_gpus(options, *job));
   // More than a step has grains would find nothing to do.
   if (!ranks) return RankRange{job->ranks.min, default_ranks(*job, job->ranks.max)};
   PACELINE_TRY(check_ranks(*job, *ranks));

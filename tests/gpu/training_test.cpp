@@ -78,6 +78,7 @@ Trained train(const Workload& work, const ComputeDevice& device, std::int64_t st
   options.device = device;
   options.optimizer.momentum = 0.9;
   adjust(options);
+  settle({.deterministic = options.reproducible, .tries_ways = !options.reproducible});
   auto trainer = Trainer::make(alone.value(), *model.value(), options);
   EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
   if (!trainer.ok()) return trained;
@@ -173,7 +174,6 @@ int main(int argc, char** argv) {
     }
   }
   torch::set_num_threads(1);
-  paceline::compute_deterministically(true);
   const std::string part = argc == 2 && std::string(argv[1]) != "--small" ? argv[1] : "";
   return run_cases(
       {{"follows_the_cpu", follows_the_cpu},

@@ -56,7 +56,10 @@ class GpuRanks(coordinated.Coordinated):
         done = self.paceline("eval", "on-gpus", "--ranks", "1", "--json", "eval.json")
         self.assertEqual(done[0], 0, done[2])
         self.assertEqual(json.loads((self.folder / "eval.json").read_text())["eval"]["accuracy"], summary["eval"]["accuracy"])
-        # An export needs none.
+        # An export needs none, and can be made of what only GPUs compute in.
+        job = self.folder / "on-gpus/job.json"
+        job.write_text(job.read_text().replace('"dtype": "f32"', '"dtype": "f16"'))
+        self.assertIn("f16", job.read_text())
         done = self.paceline("export", "on-gpus", "--format", "torchscript", "--out", "model.pt", FAKE_NVML_GPUS="0")
         self.assertEqual(done[0], 0, done[2])
 
@@ -72,9 +75,15 @@ class GpuRanks(coordinated.Coordinated):
         run.kill(0)
         run.await_ranks(2, after=1)
         self.assertEqual(len(set(gpus())), 2)
+        generation = run.generation()
         asked = self.paceline("resize", str(run.folder), "4")
         self.assertEqual(asked[0], 0, asked)
-        run.await_ranks(4, after=run.generation() - 1)
+        run.await_ranks(4, after=generation)
+        self.assertEqual(gpus(), [f"GPU-{number:08}" for number in range(4)])
+        # One dies where all are taken: the new one gets its GPU.
+        generation = run.generation()
+        run.kill(1)
+        run.await_ranks(4, after=generation)
         self.assertEqual(gpus(), [f"GPU-{number:08}" for number in range(4)])
         # For a fifth there is none, and the job goes on with those that it has.
         asked = self.paceline("resize", str(run.folder), "5")
@@ -111,6 +120,8 @@ class GpuRanks(coordinated.Coordinated):
                             "2 ranks need a GPU each, and the node has room for 0: ")
         self.assert_refused(self.train(*run, PACELINE_NVML="/nonexistent"), 1, "PACELINE_NVML: /nonexistent: cannot open")
         self.assert_refused(self.train(*run, FAKE_NVML_BROKEN="1"), 1, "Driver Not Loaded")
+        self.assert_refused(self.train(*run, FAKE_NVML_LOST="1", CUDA_VISIBLE_DEVICES="1"), 1, "GPU 1 does not answer: ")
+        self.assert_refused(self.train(*run, FAKE_NVML_LOST="1", CUDA_VISIBLE_DEVICES="0,1"), 2, "the node has room for 1")
         self.assertFalse((self.folder / "runs/none").exists())
         done = self.train(*run, "--set", "epochs=1", PACELINE_GPU_STAND_IN="")
         self.assertEqual(done[0], 1, done)
@@ -118,8 +129,8 @@ class GpuRanks(coordinated.Coordinated):
 
     @unittest.skipUnless(shutil.which("mpirun"), "Open MPI is not installed")
     def test_tasks_take_the_gpus_in_turn_and_are_told_where_two_have_the_same(self):
-        def under_mpirun(run, **environment):
-            done = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", str(small.PACELINE), "train",
+        def under_mpirun(run, tasks="2", **environment):
+            done = subprocess.run(["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", tasks, str(small.PACELINE), "train",
                                    "job.yaml", "--run-dir", run, *ON_GPUS, "--set", "epochs=1", "--set", "steps=20"],
                                   cwd=self.folder, text=True, capture_output=True, timeout=LIMIT_S,
                                   env={**os.environ, **GPUS, **environment})
@@ -127,6 +138,9 @@ class GpuRanks(coordinated.Coordinated):
         done = under_mpirun("tasks")
         self.assertEqual(done[0], 0, done)
         self.assertIn("a GPU of its own", done[1])
+        done = under_mpirun("few", "3", CUDA_VISIBLE_DEVICES="1,2")
+        self.assertNotEqual(done[0], 0)
+        self.assertIn("sees 2 GPUs, neither one of its own nor one for each task", done[1] + done[2])
         done = under_mpirun("same", CUDA_VISIBLE_DEVICES="2")
         self.assertNotEqual(done[0], 0)
         self.assertRegex(done[1] + done[2], r"ranks 0 and 1 on node \S+ have the same GPU: give each task one of its own")

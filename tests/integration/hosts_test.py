@@ -135,6 +135,12 @@ class Hosts(coordinated.Coordinated):
         run = self.start("--hosts", hosts, "--ranks", "7", *BOUNDED, "--set", "device=gpu", "--set", "ranks.max=8", environment=on_gpus)
         _, err = run.process.communicate(timeout=LIMIT_S)
         self.assertIn("7 ranks need a GPU each, and the 3 nodes have room for 6", err)
+        # A host without any is left out.
+        run = self.start("--hosts", hosts, "--ranks", "3", *BOUNDED, "--set", "device=gpu",
+                         environment={**on_gpus, "PACELINE_FAKE_NVML_NONE_ON": "h2"})
+        run.await_steps(2)
+        self.assertEqual(sorted(rank["node"] for rank in run.status()["ranks"]), ["h1", "h1", "h3"])
+        self.assert_same_bits(run)
         run = self.start("--hosts", hosts, "--ranks", "5", *BOUNDED, "--set", "device=gpu", "--set", "ranks.max=8", environment=on_gpus)
         run.await_steps(2)
         status = run.status()

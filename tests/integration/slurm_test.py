@@ -297,6 +297,8 @@ class Slurm(coordinated.Coordinated, Refusals):
                                       (2, ("--slurm", "--", "--ranks", "9"), "9 ranks are outside the job's limits of 1 to 4"),
                                       (2, ("--slurm", "--", "--run-dir", "x"), "leave --run-dir out"),
                                       (2, ("--slurm", "--wait"), "leave --wait out"),
+                                      (2, ("--slurm", "--nodes=2", "--", "--set", "device=gpu"), "say how many nodes and GPUs it gets"),
+                                      (2, ("--slurm", "--gpus=2", "--", "--set", "device=gpu"), "say how many nodes and GPUs it gets"),
                                       (1, ("--slurm", "--partition=nosuch"), "Slurm has no partition nosuch"),
                                       (1, ("--slurm", "--partition=nosuch", "--nodes=1"), "sbatch refused: invalid partition specified: nosuch"),
                                       (1, ("--slurm", "--nosuch"), "options of `paceline train` come after --")):

@@ -1,10 +1,13 @@
 // Stands in for the GPU driver's libnvidia-ml.so.1 in tests. FAKE_NVML_GPUS says how many GPUs there are (default 2); in pairs
 // (0 and 1, 2 and 3, ...) they are linked. FAKE_NVML_MIG=1 cuts GPU 0 into two slices; FAKE_NVML_BROKEN=1 fails to start.
+// FAKE_NVML_LOST says which GPU does not answer; on the host that PACELINE_FAKE_NVML_NONE_ON names there is none.
 // FAKE_NVML_SENSORS: "lost" ones give errors, "absurd" ones what no GPU can have; GPU i is busy for 40 + i percent of the time.
+#define _DEFAULT_SOURCE
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { not_supported = 3, not_found = 6, driver_not_loaded = 9, gpu_is_lost = 15 };
 
@@ -23,7 +26,13 @@ static int flag(const char* name) {
   return text ? atoi(text) : 0;
 }
 
-static unsigned gpus(void) { return getenv("FAKE_NVML_GPUS") ? (unsigned)flag("FAKE_NVML_GPUS") : 2; }
+static unsigned gpus(void) {
+  const char* without = getenv("PACELINE_FAKE_NVML_NONE_ON");
+  char host[64] = "";
+  gethostname(host, sizeof host - 1);
+  if (without && strcmp(without, host) == 0) return 0;
+  return getenv("FAKE_NVML_GPUS") ? (unsigned)flag("FAKE_NVML_GPUS") : 2;
+}
 
 // Handles are numbers: a GPU's place and one more, and in thousands its slice and one more.
 static void* handle(unsigned gpu, unsigned slice) { return (void*)(uintptr_t)(1000 * slice + gpu + 1); }
@@ -43,6 +52,7 @@ int nvmlDeviceGetCount_v2(unsigned* count) {
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** device) {
   *device = handle(index, 0);
+  if (getenv("FAKE_NVML_LOST") && (unsigned)flag("FAKE_NVML_LOST") == index) return gpu_is_lost;
   return index < gpus() ? 0 : not_found;
 }
 int nvmlDeviceGetName(void* device, char* text, unsigned size) {

@@ -20,20 +20,27 @@ constexpr std::int64_t samples = 24;
 constexpr std::int64_t steps = 4;
 const ComputeDevice apart{torch::kCPU, true};
 
-/// A network that counts its passes in a buffer, which is its own on every rank.
+/// A network that counts its passes in a buffer, follows its weights with a parameter that isn't trained, and
+/// uses another only in the first of two passes.
 class CountingModel : public SmallModel {
  public:
   CountingModel() : SmallModel(norms) {
     count_ = module().register_buffer("count", torch::zeros({1}));
-    scale_ = module().register_parameter("scale", torch::full({1}, 0.5F), /*requires_grad=*/false);
+    follower_ = module().register_parameter("follower", torch::full({1}, 0.5F), /*requires_grad=*/false);
+    seldom_ = module().register_parameter("seldom", torch::full({1}, 0.25F));
   }
   torch::Tensor forward(const torch::Tensor& inputs) override {
+    const torch::Tensor outputs = SmallModel::forward(inputs) * follower_.clone();
+    const torch::NoGradGuard no_grad;
+    follower_.mul_(0.9F).add_(module().parameters().front().abs().mean() * 0.1F);
+    const bool is_first = static_cast<std::int64_t>(count_.item<float>()) % 2 == 0;
     count_.add_(1);
-    return SmallModel::forward(inputs) * scale_;
+    const torch::AutoGradMode with_gradients(module().is_training());
+    return is_first ? outputs * seldom_ : outputs;
   }
 
  private:
-  torch::Tensor count_, scale_;
+  torch::Tensor count_, follower_, seldom_;
 };
 
 std::vector<Pass> passes_of(std::int64_t step, int rank, int ranks) {

@@ -59,7 +59,7 @@ Result<GpuSensor> GpuSensor::open(const std::optional<std::string>& library) {
   std::vector<std::string> uuids;
   for (const nvml::Part& part : parts) uuids.push_back(part.uuid);
   const std::vector<std::size_t> visible = nvml::visible(uuids);
-  if (!visible.empty()) sensor.part_ = parts[visible.front()];
+  if (!visible.empty() && parts[visible.front()].device != nullptr) sensor.part_ = parts[visible.front()];
   return sensor;
 }
 

@@ -4,10 +4,12 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <cstring>
 #include <memory>
 
 #include "paceline/base/assert.hpp"
 #include "paceline/base/text.hpp"
+#include "setup.hpp"
 
 namespace paceline {
 namespace {
@@ -22,27 +24,27 @@ struct Upload {
 }  // namespace
 
 InputUploads::InputUploads(const ComputeDevice& device) : device_(device.device) {
-  if (!device_.is_cpu())
-    stream_ = c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_);
+  if (!device_.is_cpu()) stream_ = transfer_streams(device_).up;
 }
 
 Status InputUploads::begin(SampleBatch& batch, std::vector<std::int64_t> shape) const {
   shape.insert(shape.begin(), batch.size());
   auto upload = std::make_shared<Upload>();
   try {
-    const torch::Tensor values = torch::from_blob(batch.values.data(), shape, torch::kFloat);
     if (stream_) {
       upload->host = torch::empty(shape, torch::TensorOptions(torch::kFloat).pinned_memory(true));
-      upload->host.copy_(values);
+      std::memcpy(upload->host.data_ptr(), batch.values.data(), upload->host.nbytes());
       const c10::StreamGuard on_own_stream(*stream_);
       upload->device = upload->host.to(device_, /*non_blocking=*/true);
       upload->copied.emplace(device_.type());
       upload->copied->record(*stream_);
     } else {
-      upload->device = values.clone();
+      upload->device = torch::from_blob(batch.values.data(), shape, torch::kFloat).clone();
     }
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::io, concat("the samples cannot be copied to the GPU: ", exception.what())};
+    const std::string why = concat("the samples cannot be copied to the GPU: ", words_of(exception));
+    if (is_broken_device(exception)) leave_at_once(why);
+    return Error{ErrorCode::io, why};
   }
   batch.values = {};
   batch.companion = std::move(upload);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
@@ -13,28 +14,6 @@ namespace paceline {
 namespace {
 
 constexpr const char* given_up = "it is not wanted any more";
-
-/// Collective. Who started the ranks may have given two of them the same GPU, which each would take for its
-/// own.
-Status check_gpus_differ(Communicator& communicator, const std::vector<MemberSpec>& members) {
-  const std::string gpu = environment("CUDA_VISIBLE_DEVICES").value_or("");
-  const auto own = static_cast<std::int64_t>(checksum_of(std::as_bytes(std::span(gpu))) >>
-                                             1);  // the agent has made it a UUID
-  std::vector<std::int64_t> all(members.size());
-  PACELINE_TRY(communicator.all_gather(&own, all.data(), 1, DataType::i64));
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    const auto same =
-        std::ranges::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank), all[rank]);
-    const auto before = static_cast<std::size_t>(same - all.begin());
-    if (before == rank || members[before].node != members[rank].node) continue;
-    return Error{
-        ErrorCode::invalid_argument,
-        concat("ranks ", before, " and ", rank, " on node ", members[rank].node,
-               " have the same GPU: give each task one of its own (srun --gpus-per-task=1), or all of "
-               "them the whole node's")};
-  }
-  return {};
-}
 
 Result<Membership> connect(const StartMessage& start, const FormMessage& form, const ConnectCancel& cancel) {
   std::vector<Member> members;
@@ -50,8 +29,29 @@ Result<Membership> connect(const StartMessage& start, const FormMessage& form, c
   }
   PACELINE_ASSIGN(Communicator communicator,
                   Communicator::connect(static_cast<int>(form.rank), members, std::move(options)));
-  if (start.job.device == "gpu") PACELINE_TRY(check_gpus_differ(communicator, form.members));
   return Membership{form, std::make_unique<Communicator>(std::move(communicator))};
+}
+
+/// Collective. Who started the ranks may have given two of them the same GPU, which each would take for its
+/// own.
+Status check_gpus_differ(Communicator& communicator, const StartMessage& start, const FormMessage& form) {
+  if (start.job.device != "gpu") return {};
+  const std::string gpu =
+      environment("CUDA_VISIBLE_DEVICES").value_or("");  // its UUID: the agent has seen to that
+  const auto own = static_cast<std::int64_t>(checksum_of(std::as_bytes(std::span(gpu))) >> 1);
+  std::vector<std::int64_t> all(form.members.size());
+  PACELINE_TRY(communicator.all_gather(&own, all.data(), 1, DataType::i64));
+  std::map<std::pair<std::string, std::int64_t>, std::size_t> ranks;  // by node and GPU
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const auto [other, is_new] = ranks.try_emplace({form.members[rank].node, all[rank]}, rank);
+    if (is_new) continue;
+    return Error{
+        ErrorCode::invalid_argument,
+        concat("ranks ", other->second, " and ", rank, " on node ", form.members[rank].node,
+               " have the same GPU: give each task one of its own (srun --gpus-per-task=1), or all of "
+               "them the whole node's")};
+  }
+  return {};
 }
 
 /// Whether those who join compute like those who hold the state. Before anyone changes to the generation, so
@@ -115,6 +115,7 @@ Result<Membership> join(const StartMessage& start, const FormMessage& form, Agen
   Communicator& communicator = *membership->communicator;
   const AgentLink::Interruption interruption(
       link, form.generation, [&communicator](const std::string& reason) { communicator.abort(reason); });
+  PACELINE_TRY(check_gpus_differ(communicator, start, form));
   PACELINE_TRY(check_joiners(communicator, form, own));
   return membership;
 }
@@ -138,15 +139,16 @@ Result<Membership> Preparation::prepare(const StartMessage& start,
   PACELINE_ASSIGN(Membership membership, connect(start, form_, cancel_));
   Communicator& communicator = *membership.communicator;
   if (!use(&communicator)) return Error{ErrorCode::aborted, given_up};
-  const Status done = make_ready(membership, own, trainer);
+  const Status done = make_ready(start, membership, own, trainer);
   [[maybe_unused]] const bool wanted = use(nullptr);
   if (!done.ok()) return done.error();
   return membership;
 }
 
-Status Preparation::make_ready(Membership& membership, const std::optional<ComputeFingerprint>& own,
-                               const Trainer& trainer) const {
+Status Preparation::make_ready(const StartMessage& start, Membership& membership,
+                               const std::optional<ComputeFingerprint>& own, const Trainer& trainer) const {
   Communicator& communicator = *membership.communicator;
+  PACELINE_TRY(check_gpus_differ(communicator, start, form_));
   PACELINE_TRY(check_joiners(communicator, form_, own));
   Status made;
   try {

@@ -176,6 +176,7 @@ Status RankTraining::make_trainer() {
   TrainerOptions options;
   options.optimizer = optimizer_config(job_.optimizer);
   options.device = device_;
+  options.on_broken_device = leave_at_once;
   options.compute = compute_type(job_);
   options.loss_scaling = loss_scaling(job_);
   options.seed = static_cast<std::uint64_t>(job_.seed);
@@ -213,6 +214,7 @@ void RankTraining::redirect_loader() {
   options.order = order_;
   options.budget_bytes = budget_bytes_;
   options.finish = [this](SampleBatch& batch) { return inputs_->finish(batch); };
+  if (device_.apart) options.prefetch = 2;  // each is in the device's memory
   loader_ = std::make_unique<Loader>(*dataset_, options, std::move(source));
 }
 

@@ -3,9 +3,11 @@
 #include <ATen/Parallel.h>
 #include <malloc.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "batches.hpp"
 #include "inputs.hpp"
@@ -58,8 +60,14 @@ Status all_ready(Communicator& communicator, const Status& own) {
 Result<ComputeDevice> compute_device(const Job& job) {
   if (job.device == "cpu") return ComputeDevice{};
   if (environment("PACELINE_GPU_STAND_IN") == "cpu") return ComputeDevice{torch::kCPU, true};
-  compute_deterministically(job.reproducible);
+  settle(GpuArithmetic{.deterministic = job.reproducible, .tries_ways = !job.rebalance});
   return find_gpu();
+}
+
+void leave_at_once(const std::string& why) {
+  std::fprintf(stderr, "paceline-worker: %s\n", why.c_str());
+  std::fflush(stderr);
+  ::_exit(1);
 }
 
 ComputeType compute_type(const Job& job) {
@@ -97,6 +105,7 @@ Result<TrainedModel> load_trained_model(const StartMessage& start) {
   TrainedModel trained;
   PACELINE_ASSIGN(trained.input, load_input_spec(model_path(start.run_dir)));
   PACELINE_ASSIGN(trained.model, build_model(start.job, trained.input));
+  trained.model->module().to(torch::kCPU);  // one of somebody else's may have chosen another place
   std::vector<NamedWeight> weights = weights_of(trained.model->module());
   PACELINE_TRY(load_safetensors(model_path(start.run_dir), weights));
   trained.model->module().eval();

@@ -22,11 +22,13 @@ void configure_process(std::int64_t threads);
 /// instead of leaving the others to wait.
 [[nodiscard]] Status all_ready(Communicator& communicator, const Status& own);
 
-/// What forward and backward of the job compute in.
-/// Where this job's model computes: on the CPU, or the GPU that this worker was given. Settles for the whole
-/// process whether that gives the same bits each time. PACELINE_GPU_STAND_IN=cpu puts the CPU in its place,
-/// for tests. Errors: see find_gpu().
+/// Where this job's model computes: on the CPU, or the GPU that this worker was given. Settles how for the
+/// whole process. PACELINE_GPU_STAND_IN=cpu puts the CPU in its place, for tests. Errors: see find_gpu().
 [[nodiscard]] Result<ComputeDevice> compute_device(const Job& job);
+/// Ends this process, whose GPU has broken, so that it counts as lost and the others go on. Without cleaning
+/// up, which would ask the GPU.
+[[noreturn]] void leave_at_once(const std::string& why);
+/// What forward and backward of the job compute in.
 [[nodiscard]] ComputeType compute_type(const Job& job);
 [[nodiscard]] LossScaling loss_scaling(const Job& job);
 /// What the job says about every loader; order, budget and what finishes a batch are left to the caller.

@@ -2,8 +2,12 @@
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <string_view>
 
 #include "paceline/base/text.hpp"
 
@@ -23,16 +27,54 @@ Result<ComputeDevice> find_gpu() {
     torch::zeros({1}, gpu.device).item<float>();
     return gpu;
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::io, concat("the GPU does not work: ", exception.what())};
+    return Error{ErrorCode::io, concat("the GPU does not work: ", words_of(exception))};
   }
 }
 
-void compute_deterministically(bool wanted) {
+void settle(const GpuArithmetic& arithmetic) {
+  at::Context& context = at::globalContext();
   // cuBLAS adds up in an order that depends on which of its workspaces are free, unless it has this one.
-  if (wanted) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
-  at::globalContext().setDeterministicAlgorithms(wanted, /*warn_only=*/false);
-  at::globalContext().setDeterministicCuDNN(wanted);
-  at::globalContext().setBenchmarkCuDNN(!wanted);
+  if (arithmetic.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+  context.setDeterministicAlgorithms(arithmetic.deterministic, /*warn_only=*/false);
+  context.setDeterministicCuDNN(arithmetic.deterministic);
+  context.setBenchmarkCuDNN(arithmetic.tries_ways && !arithmetic.deterministic);
+  context.setAllowTF32CuDNN(false);
+  context.setAllowTF32CuBLAS(false);
+  // LibTorch 2.2 and later would fill every tensor before it is written.
+  const auto leave_unfilled = [](auto& settings) {
+    if constexpr (requires { settings.setDeterministicFillUninitializedMemory(false); })
+      settings.setDeterministicFillUninitializedMemory(false);
+  };
+  leave_unfilled(context);
+}
+
+const TransferStreams& transfer_streams(torch::Device device) {
+  const c10::impl::VirtualGuardImpl pool(device.type());
+  static const TransferStreams streams{pool.getStreamFromGlobalPool(device),
+                                       pool.getStreamFromGlobalPool(device)};
+  return streams;
+}
+
+std::string words_of(const std::exception& exception) {
+  const auto* const error = dynamic_cast<const c10::Error*>(&exception);
+  std::string words = error != nullptr ? error->what_without_backtrace() : exception.what();
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&exception) != nullptr)
+    words = concat("it needs more memory than the GPU has: lower batch.micro: ", words);
+  return words;
+}
+
+bool is_broken_device(const std::exception& exception) {
+  // cudaGetErrorString's words.
+  static constexpr std::array<std::string_view, 6> broken = {"uncorrectable ECC error",
+                                                             "uncorrectable NVLink error",
+                                                             "hardware stack error",
+                                                             "busy or unavailable",
+                                                             "GPU is lost",
+                                                             "or a hardware error"};
+  const std::string_view words = exception.what();
+  return words.find("CUDA error") != std::string_view::npos &&
+         std::ranges::any_of(
+             broken, [&](std::string_view text) { return words.find(text) != std::string_view::npos; });
 }
 
 }  // namespace paceline

@@ -19,8 +19,7 @@ void wait_for(const c10::Event& event) {
 }  // namespace
 
 Downloads::Downloads(const ComputeDevice& device) : device_(device.device) {
-  if (!device_.is_cpu())
-    stream_ = c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_);
+  if (!device_.is_cpu()) stream_ = transfer_streams(device_).down;
 }
 
 void Downloads::begin(std::size_t parameter, const torch::Tensor& gradient, bool last) {

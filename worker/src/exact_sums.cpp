@@ -81,6 +81,7 @@ class ExactSums final : public GradientSums {
 
   [[nodiscard]] const BucketLayout& layout() const noexcept override { return layout_; }
   void begin(const StepSpec& spec, bool again) override;
+  [[nodiscard]] bool takes_each_pass() const noexcept override { return true; }
   void add(std::size_t parameter, const torch::Tensor& gradient, bool first) override {
     const torch::Tensor dense = in_format(gradient, images_);
     add_terms(parameter, {dense.data_ptr<float>(), series_[parameter].elements}, first);

@@ -51,6 +51,7 @@ class FloatSums final : public GradientSums {
     put_limbs(spec.consumed, tail().subspan<consumed_figure, limb_count>());
   }
 
+  [[nodiscard]] bool takes_each_pass() const noexcept override { return false; }
   void add(std::size_t parameter, const torch::Tensor& gradient, bool first) override {
     if (first)
       places_[parameter].copy_(gradient);

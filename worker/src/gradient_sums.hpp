@@ -67,6 +67,9 @@ class GradientSums {
 
   /// `again`: it is the step of before, whose passes settle() wanted once more.
   virtual void begin(const StepSpec& spec, bool again) = 0;
+  /// Whether each pass's gradient must be added for itself. false: what several come to, added up in their
+  /// order, will do.
+  [[nodiscard]] virtual bool takes_each_pass() const noexcept = 0;
   /// One pass's gradient; `first`: nothing has been added to this parameter's since begin().
   virtual void add(std::size_t parameter, const torch::Tensor& gradient, bool first) = 0;
   /// No pass had a gradient for it.

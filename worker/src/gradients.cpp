@@ -52,6 +52,8 @@ void Gradients::begin_step(const StepSpec& spec, bool again) {
 /// that is on a GPU; who called backward waits for it.
 void Gradients::deliver(std::size_t i) {
   const torch::NoGradGuard no_grad;
+  // On a device passes are added up there, and their sum is copied.
+  if (downloads_ && !last_pass_ && !sums_->takes_each_pass()) return;
   // Taken away, so that the next pass hands over a fresh tensor instead of adding to this one.
   const torch::Tensor gradient = std::exchange(parameters_[i].mutable_grad(), torch::Tensor());
   if (!gradient.defined()) return;
@@ -91,7 +93,16 @@ void Gradients::complete(std::size_t bucket) {
     works_.push_back(sums_->start(layout().buckets[started_]));
 }
 
+/// Gradients of earlier passes, on a device, of parameters that the last one did not reach.
+void Gradients::take_what_is_left() {
+  if (!downloads_ || !last_pass_) return;
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    if (!finished_[i] && parameters_[i].grad().defined()) deliver(i);
+  end_pass();
+}
+
 Status Gradients::finish_local() {
+  take_what_is_left();
   if (!complaint_.empty()) return Error{ErrorCode::unsupported, complaint_};
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     if (finished_[i]) continue;

@@ -45,6 +45,7 @@ class Gradients {
   void attach_hooks();
   void deliver(std::size_t parameter);
   void add(std::size_t parameter, const torch::Tensor& gradient, bool last);
+  void take_what_is_left();
   void complete(std::size_t bucket);
   [[nodiscard]] const BucketLayout& layout() const noexcept { return sums_->layout(); }
 

@@ -29,9 +29,9 @@ struct NamedTensor {
 /// One that isn't trained and stays between steps all the same.
 struct OtherTensor {
   std::string name;
-  torch::Tensor tensor;  // the module's
-  torch::Tensor host;    // its values in the host's memory; where that is the module's, the same
-  bool changes = false;  // a pass may write to it
+  torch::Tensor tensor;      // the module's
+  torch::Tensor host;        // its values in the host's memory; where that is the module's, the same
+  std::int64_t version = 0;  // of `tensor`, when those were the same
 };
 
 /// Trainable parameters in registration order, tied ones once.
@@ -127,6 +127,12 @@ class Trainer::Impl {
   /// A step whose gradients are not finite.
   [[nodiscard]] bool can_be_skipped() const { return loss_scale_.follows() && !loss_scale_.exhausted(); }
   [[nodiscard]] Error gradient_is_not_finite(std::int64_t step) const;
+  /// What LibTorch threw. A broken device is told first.
+  [[nodiscard]] Error failed(const std::string& what, const std::exception& exception) const {
+    Error error{ErrorCode::internal, what + words_of(exception)};
+    if (options_.on_broken_device && is_broken_device(exception)) options_.on_broken_device(error.message);
+    return error;
+  }
 
   Communicator* communicator_;  // does not own
   Model& model_;
@@ -227,14 +233,15 @@ void Trainer::Impl::take_over_parameters() {
 void Trainer::Impl::find_other_tensors() {
   const torch::NoGradGuard no_grad;
   for (const auto& item : model_.module().named_buffers())
-    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value(), {}, true});
+    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value(), {}});
   for (const auto& item : model_.module().named_parameters())
-    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value(), {}, false});
+    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value(), {}});
   for (OtherTensor& other : others_) {
     if (!other.tensor.is_contiguous()) other.tensor.set_data(other.tensor.contiguous());
     other.host = options_.device.apart ? other.tensor.to(torch::kCPU, other.tensor.scalar_type(),
                                                          /*non_blocking=*/false, /*copy=*/true)
                                        : other.tensor;
+    other.version = other.tensor._version();
   }
 }
 
@@ -242,7 +249,10 @@ void Trainer::Impl::adopt_state() {
   if (!options_.device.apart) return;
   const torch::NoGradGuard no_grad;
   device_parameters_.copy_(flat_parameters_);
-  for (const OtherTensor& other : others_) other.tensor.copy_(other.host);
+  for (OtherTensor& other : others_) {
+    other.tensor.copy_(other.host);
+    other.version = other.tensor._version();
+  }
 }
 
 /// The step has ended: its update goes to the device, and what the passes changed there comes from it.
@@ -251,10 +261,13 @@ Status Trainer::Impl::synchronise_device(std::int64_t step) {
   try {
     const torch::NoGradGuard no_grad;
     device_parameters_.copy_(flat_parameters_);
-    for (const OtherTensor& other : others_)
-      if (other.changes) other.host.copy_(other.tensor);
+    for (OtherTensor& other : others_) {
+      if (other.tensor._version() == other.version) continue;
+      other.host.copy_(other.tensor);
+      other.version = other.tensor._version();
+    }
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::internal, concat("step ", step, ": the GPU failed: ", exception.what())};
+    return failed(concat("step ", step, ": the GPU failed: "), exception);
   }
   return {};
 }
@@ -339,16 +352,11 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
   try {
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
-  } catch (const c10::OutOfMemoryError& exception) {
-    return Error{ErrorCode::internal, concat("step ", spec.step,
-                                             ": the model needs more memory than the GPU "
-                                             "has: lower batch.micro: ",
-                                             exception.what_without_backtrace())};
+    if (passes.empty()) gradients_->finish_tail();
+    return gradients_->finish_local();
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::internal, concat("step ", spec.step, ": the model failed: ", exception.what())};
+    return failed(concat("step ", spec.step, ": the model failed: "), exception);
   }
-  if (passes.empty()) gradients_->finish_tail();
-  return gradients_->finish_local();
 }
 
 torch::Tensor Trainer::Impl::inputs_of(const Pass& pass) const {
@@ -543,7 +551,7 @@ Result<Evaluation> evaluate(Communicator& communicator, Model& model,
       sums[2] += static_cast<double>(batch.inputs.size(0));
     }
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::internal, concat("evaluation: the model failed: ", exception.what())};
+    return Error{ErrorCode::internal, concat("evaluation: the model failed: ", words_of(exception))};
   }
   PACELINE_TRY(communicator.all_reduce(sums, 3, DataType::f64));
   if (sums[2] == 0) return Error{ErrorCode::invalid_argument, "there are no samples to evaluate"};

@@ -60,6 +60,7 @@ void ElasticAgent::forget_all_workers() {
   const Deadline deadline(clock_, reap_limit);
   for (auto& [id, worker] : workers_) worker.process.await_end(deadline);
   workers_.clear();
+  to_start_.clear();
 }
 
 Outcome ElasticAgent::run() {
@@ -67,6 +68,7 @@ Outcome ElasticAgent::run() {
     poll_once();
     obey_signals();
     end_loiterers();
+    start_those_who_wait();
     beat();
     look_after_launch();
     leave_if_orphaned();
@@ -266,7 +268,29 @@ void ElasticAgent::obey(const control::ToAgent& message) {
   }
 }
 
+bool ElasticAgent::gpu_is_held(std::size_t slot) const {
+  return slot < team_.gpus.size() &&
+         std::ranges::any_of(workers_, [&](const auto& each) { return each.second.slot == slot; });
+}
+
+/// The process that held the GPU may be gone now.
+void ElasticAgent::start_those_who_wait() {
+  for (std::size_t i = 0; i < to_start_.size();) {
+    if (gpu_is_held(static_cast<std::size_t>(to_start_[i].slot()))) {
+      ++i;
+      continue;
+    }
+    const control::StartWorker order = to_start_[i];
+    to_start_.erase(to_start_.begin() + static_cast<std::ptrdiff_t>(i));
+    start(order);
+  }
+}
+
 void ElasticAgent::start(const control::StartWorker& order) {
+  if (gpu_is_held(static_cast<std::size_t>(order.slot()))) {
+    to_start_.push_back(order);
+    return;
+  }
   Result<Worker> worker = start_worker(order.worker(), static_cast<std::size_t>(order.slot()));
   control::FromAgent message;
   if (worker.ok()) {
@@ -331,6 +355,15 @@ void ElasticAgent::tell(const control::TellWorker& order) {
 }
 
 void ElasticAgent::end_with(std::int64_t id, const std::string& why) {
+  const auto waiting = std::ranges::find(to_start_, id, &control::StartWorker::worker);
+  if (waiting != to_start_.end()) {
+    to_start_.erase(waiting);
+    control::FromAgent message;
+    message.mutable_gone()->set_worker(id);
+    message.mutable_gone()->set_how(concat("was never started: ", why));
+    message.mutable_gone()->set_expected(true);
+    return link_.say(std::move(message));
+  }
   const auto found = workers_.find(id);
   if (found == workers_.end()) return;
   Worker& worker = found->second;

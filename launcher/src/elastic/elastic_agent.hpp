@@ -56,6 +56,8 @@ class ElasticAgent {
   void beat();
   void obey(const control::ToAgent& message);
   void start(const control::StartWorker& order);
+  void start_those_who_wait();
+  [[nodiscard]] bool gpu_is_held(std::size_t slot) const;
   void tell(const control::TellWorker& order);
   void end_with(std::int64_t id, const std::string& why);
   void distrust(std::int64_t id, const std::string& why);
@@ -84,6 +86,7 @@ class ElasticAgent {
   MergedLog merged_log_;
   bool may_leave_;  // told to stop, it goes, and the job goes on
   std::map<std::int64_t, Worker> workers_;
+  std::vector<control::StartWorker> to_start_;   // whose GPU a process holds that is still going
   std::vector<control::WorkerReport> finished_;  // of workers that are gone: another coordinator must know
   std::string consumed_key_;
   Instant beat_at_{};

@@ -57,14 +57,14 @@ std::vector<NodeResources> with_gpus(const Allocation& allocation, const std::ve
   return nodes;
 }
 
-/// Those with ranks first, so that the ranks go to them.
+/// Those with ranks first, so that the ranks go to them; without those that have room for none.
 std::vector<AgentOrder> orders_of(const std::vector<NodeReport>& reports,
                                   const std::vector<std::int64_t>& cores,
                                   const std::vector<std::int64_t>& shares) {
   std::vector<AgentOrder> orders;
   for (const bool spare : {false, true})
     for (std::size_t i = 0; i < reports.size(); ++i)
-      if ((shares[i] == 0) == spare)
+      if ((shares[i] == 0) == spare && (shares[i] > 0 || cores[i] > 0))
         orders.push_back({reports[i].node, std::ssize(orders) + 1, spare ? cores[i] : shares[i]});
   return orders;
 }

@@ -71,13 +71,24 @@ Result<std::vector<Gpu>> find_gpus() {
   std::vector<Gpu> gpus;
   std::vector<std::string> uuids;
   for (const nvml::Part& part : parts) {
+    uuids.push_back(part.uuid);
+    if (part.device == nullptr) {
+      gpus.emplace_back();
+      continue;
+    }
     Gpu& gpu = gpus.emplace_back(describe(*api, part.device));
     gpu.uuid = part.uuid;
     gpu.numa_node = numa_node_of(*api, part.gpu);
-    uuids.push_back(part.uuid);
   }
   find_links(*api, parts, gpus);
-  return keep(gpus, nvml::visible(uuids));
+  std::vector<std::size_t> visible = nvml::visible(uuids);
+  const bool some_were_there = !visible.empty();
+  std::erase_if(visible, [&](std::size_t place) { return parts[place].device == nullptr; });
+  if (some_were_there && visible.empty())
+    return Error{ErrorCode::io, std::ranges::find_if(parts, [](const nvml::Part& part) {
+                                  return part.device == nullptr;
+                                })->complaint};
+  return keep(gpus, visible);
 }
 
 }  // namespace paceline

@@ -11,14 +11,15 @@ namespace paceline::nvml {
 
 /// What a process can compute on: a GPU, or a slice of one that is cut into some (MIG).
 struct Part {
-  Device device = nullptr;
-  Device gpu = nullptr;  ///< the whole one
-  std::string uuid;      ///< empty: the driver doesn't say
+  Device device = nullptr;  ///< null: it does not answer, and only keeps its number
+  Device gpu = nullptr;     ///< the whole one
+  std::string uuid;         ///< empty: the driver doesn't say
+  std::string complaint{};  ///< the driver's words, of one that does not answer
   [[nodiscard]] bool is_slice() const { return device != gpu; }
 };
 
-/// All of this machine, in the driver's order, in which CUDA_DEVICE_ORDER=PCI_BUS_ID counts too. io: a GPU
-/// that does not answer, with the driver's words.
+/// All of this machine, in the driver's order, in which CUDA_DEVICE_ORDER=PCI_BUS_ID counts too. io: the
+/// driver does not list them, with its words.
 [[nodiscard]] Result<std::vector<Part>> all_parts(const Api& api);
 
 /// Which of the parts with these UUIDs CUDA_VISIBLE_DEVICES leaves this process, by their places.

@@ -56,8 +56,9 @@ struct ModelSpec {
   std::map<std::string, std::string> options;
 };
 
-/// What forward and backward can compute in; weights, gradients and sums are f32 in any case.
+/// What forward and backward can compute on.
 inline constexpr std::array<std::string_view, 2> devices = {"cpu", "gpu"};
+/// What they can compute in; weights, gradients and sums are f32 in any case.
 inline constexpr std::array<std::string_view, 3> compute_types = {"f32", "bf16", "f16"};
 
 struct OptimizerSpec {

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <c10/core/Stream.h>
 #include <torch/torch.h>
+
+#include <exception>
+#include <string>
 
 #include "paceline/base/result.hpp"
 
@@ -23,9 +27,27 @@ struct ComputeDevice {
 /// work, with the driver's words.
 [[nodiscard]] Result<ComputeDevice> find_gpu();
 
-/// From now on operations on GPUs give the same bits when they are done again, or say that they can't: for
-/// reproducible training. false: whatever is fastest for the shapes that come. For the whole process, and
-/// before anything is computed.
-void compute_deterministically(bool wanted);
+/// How the GPUs of this process compute, before they do. Products and convolutions of f32 are f32 (LibTorch
+/// would let convolutions have TF32's 10 bits): who wants less says so by the type.
+struct GpuArithmetic {
+  /// The same bits when it is done again, or an exception from what can't: for reproducible training.
+  bool deterministic = false;
+  /// Convolutions are timed for each shape that comes, which pays where there are few of them.
+  bool tries_ways = false;
+};
+void settle(const GpuArithmetic& arithmetic);
+
+/// Streams for copies beside what is computed, the same two for all of this process.
+struct TransferStreams {
+  c10::Stream up;    ///< to the device
+  c10::Stream down;  ///< to the host
+};
+[[nodiscard]] const TransferStreams& transfer_streams(torch::Device device);
+
+/// The words of an exception of LibTorch's, without its stack; of one that there was no memory, what to do.
+[[nodiscard]] std::string words_of(const std::exception& exception);
+/// Whether it says that the device will not compute again in this process, and the model is not to blame:
+/// uncorrectable memory or link errors, or a GPU that has gone.
+[[nodiscard]] bool is_broken_device(const std::exception& exception);
 
 }  // namespace paceline
