@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <stdexcept>
+#include <utility>
 
 #include "paceline/train/models.hpp"
 #include "paceline/train/trainer.hpp"
@@ -157,6 +159,39 @@ TEST(Apart, AModelComputesInMemoryOfItsOwn) {
       if (value.abs().max().item<double>() != 0) return "what was adopted is not what it computes with";
     return {};
   }));
+}
+
+/// As LibTorch would throw it.
+class ThrowingModel : public SmallModel {
+ public:
+  explicit ThrowingModel(std::string words) : SmallModel(plain), words_(std::move(words)) {}
+  torch::Tensor forward(const torch::Tensor&) override { throw std::runtime_error(words_); }
+
+ private:
+  std::string words_;
+};
+
+TEST(BrokenDevice, IsToldApartFromWhatTheModelMayHaveDone) {
+  const auto told_of = [](const std::string& words) {
+    std::string told;
+    expect_all_well(run_ranks({"a"}, [&](Result<Communicator>& communicator, int) -> std::string {
+      if (!communicator.ok()) return communicator.error().message;
+      ThrowingModel model(words);
+      TrainerOptions options = options_on(apart, false);
+      options.on_broken_device = [&told](const std::string& why) { told = why; };
+      auto trainer = Trainer::make(*communicator, model, options);
+      if (!trainer.ok()) return trainer.error().message;
+      const auto outcome = trainer->step(StepSpec{3, samples, 0.01, 77}, passes_of(3, 0, 1));
+      return !outcome.ok() && outcome.error().message == "step 3: the model failed: " + words ? ""
+                                                                                              : "no error";
+    }));
+    return told;
+  };
+  EXPECT_EQ(told_of("CUDA error: uncorrectable ECC error encountered"),
+            "step 3: the model failed: CUDA error: uncorrectable ECC error encountered");
+  EXPECT_NE(told_of("CUDA error: CUDA-capable device(s) is/are busy or unavailable"), "");
+  EXPECT_EQ(told_of("CUDA error: device-side assert triggered"), "");
+  EXPECT_EQ(told_of("uncorrectable ECC error in what the model reads"), "");
 }
 
 TEST(FindGpu, SaysWhyThereIsNone) {
