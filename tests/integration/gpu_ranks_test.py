@@ -92,6 +92,19 @@ class GpuRanks(coordinated.Coordinated):
         self.assertEqual(len(run.workers()), 4)
         self.stop_and_prove(run)
 
+    def test_a_worker_waits_for_the_process_that_holds_its_gpu(self):
+        # Two GPUs for two ranks, and a process that stays for a while when its worker is dead.
+        slow_to_go = self.folder / "slow-to-go.sh"
+        slow_to_go.write_text(f'#!/bin/sh\n{small.PACELINE.parent}/paceline-worker "$@"\ndate +%s.%N > "{self.folder}/gone-$PACELINE_RANK"\n'
+                              f'sleep 4\ndate +%s.%N > "{self.folder}/exit-$PACELINE_RANK"\n')
+        slow_to_go.chmod(0o755)
+        run = Run(self, "--ranks", "2", *ON_GPUS, "--set", "epochs=100000",
+                  environment={**GPUS, "FAKE_NVML_GPUS": "2", "PACELINE_WORKER": str(slow_to_go),
+                               "PACELINE_FAULTS": "1:commit@20:kill"})
+        run.await_ranks(2, after=1)
+        self.assertTrue((self.folder / "exit-1").exists(), "its process had ended when the next one was there")
+        self.stop_and_prove(run)
+
     def test_a_run_goes_on_on_the_other_kind(self):
         job = ("--ranks", "2", "--set", "epochs=100000", "--set", "checkpoint.every_steps=10")
         run = Run(self, *job, *ON_GPUS, environment=GPUS)

@@ -207,6 +207,11 @@ control::Register ElasticAgent::introduce() const {
   self.set_leave(outcome_.stop_signal != 0 && leaves);
   for (const auto& [id, worker] : workers_) *self.add_workers() = report_of(id, worker);
   for (const control::WorkerReport& report : finished_) *self.add_workers() = report;
+  for (const control::StartWorker& order : to_start_) {
+    control::WorkerReport& report = *self.add_workers();
+    report.set_worker(order.worker());
+    report.set_slot(order.slot());
+  }
   return self;
 }
 
