@@ -138,7 +138,9 @@ class Driver(unittest.TestCase):
         self.assertFalse(is_alive(int(self.log("paceline")[0])))
 
     def end_driver_with(self, number):
-        driver = subprocess.Popen(self.command(behaviour="hang"), stderr=subprocess.PIPE, text=True)
+        # One that is killed leaves its temporary folder, which then ends with the test's.
+        driver = subprocess.Popen(self.command(behaviour="hang"), stderr=subprocess.PIPE, text=True,
+                                  env=dict(os.environ, TMPDIR=str(self.folder)))
         started = self.folder / "paceline.log"
         deadline = time.monotonic() + DEADLINE_S
         while not (started.exists() and started.read_text().endswith("\n")):
