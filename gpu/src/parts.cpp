@@ -10,13 +10,16 @@
 namespace paceline::nvml {
 namespace {
 
-/// The slices of a GPU that is cut into some.
-std::vector<Device> slices_of(const Api& api, Device gpu) {
-  std::vector<Device> slices;
+/// Whether nothing runs on it but on its slices.
+bool is_cut(const Api& api, Device gpu) {
   unsigned current = 0;
   unsigned pending = 0;
+  return api.mig_mode(gpu, &current, &pending) == success && current != 0;
+}
+
+std::vector<Device> slices_of(const Api& api, Device gpu) {
+  std::vector<Device> slices;
   unsigned most = 0;
-  if (api.mig_mode(gpu, &current, &pending) != success || current == 0) return slices;
   if (api.most_slices(gpu, &most) != success) return slices;
   for (unsigned i = 0; i < most; ++i) {
     Device slice = nullptr;
@@ -44,9 +47,11 @@ Result<std::vector<Part>> all_parts(const Api& api) {
       parts.push_back({nullptr, nullptr, {}, concat("GPU ", i, " does not answer: ", api.words(code))});
       continue;
     }
-    const std::vector<Device> slices = slices_of(api, gpu);
-    for (const Device device : slices.empty() ? std::vector{gpu} : slices)
-      parts.push_back({device, gpu, uuid_of(api, device), {}});
+    const bool cut = is_cut(api, gpu);
+    const std::vector<Device> devices = cut ? slices_of(api, gpu) : std::vector{gpu};
+    for (const Device device : devices) parts.push_back({device, gpu, uuid_of(api, device), {}});
+    if (devices.empty())
+      parts.push_back({nullptr, nullptr, {}, concat("GPU ", i, " is in MIG mode and has no slice")});
   }
   return parts;
 }

@@ -1,5 +1,5 @@
 // Stands in for the GPU driver's libnvidia-ml.so.1 in tests. FAKE_NVML_GPUS says how many GPUs there are (default 2); in pairs
-// (0 and 1, 2 and 3, ...) they are linked. FAKE_NVML_MIG=1 cuts GPU 0 into two slices; FAKE_NVML_BROKEN=1 fails to start.
+// (0 and 1, 2 and 3, ...) they are linked. FAKE_NVML_MIG=1 cuts GPU 0 into two slices, 2 into none; FAKE_NVML_BROKEN=1 fails to start.
 // FAKE_NVML_LOST says which GPU does not answer; on the host that PACELINE_FAKE_NVML_NONE_ON names there is none.
 // FAKE_NVML_SENSORS: "lost" ones give errors, "absurd" ones what no GPU can have; GPU i is busy for 40 + i percent of the time.
 #define _DEFAULT_SOURCE
@@ -124,5 +124,5 @@ int nvmlDeviceGetMaxMigDeviceCount(void* device, unsigned* count) {
 }
 int nvmlDeviceGetMigDeviceHandleByIndex(void* device, unsigned index, void** slice) {
   *slice = handle(gpu_of(device), index + 1);
-  return index < 2 ? 0 : not_found;
+  return index < 2 && flag("FAKE_NVML_MIG") == 1 ? 0 : not_found;
 }

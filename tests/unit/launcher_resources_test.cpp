@@ -76,6 +76,20 @@ TEST(Gpus, SlicesStandInPlaceOfTheirGpu) {
   EXPECT_EQ((*gpus)[2].uuid, "GPU-00000001");
 }
 
+TEST(Gpus, ThoseThatNothingCanRunOnAreLeftOut) {
+  for (const auto& [variable, value, why] :
+       {std::tuple("FAKE_NVML_MIG", "2", "GPU 0 is in MIG mode and has no slice"),
+        std::tuple("FAKE_NVML_LOST", "0", "GPU 0 does not answer: Unknown Error")}) {
+    const Variables fake({{"PACELINE_NVML", FAKE_NVML}, {variable, value}});
+    const Result<std::vector<Gpu>> gpus = find_gpus();
+    ASSERT_TRUE(gpus.ok()) << variable;
+    ASSERT_EQ(gpus->size(), 1U) << variable;
+    EXPECT_EQ((*gpus)[0].uuid, "GPU-00000001");
+    const Variables alone(std::map<std::string, std::string>{{"CUDA_VISIBLE_DEVICES", "0"}});
+    EXPECT_EQ(find_gpus().error().message, why);
+  }
+}
+
 TEST(Gpus, ADriverThatDoesNotStartIsAnErrorAndNoneIsNot) {
   {
     const Variables fake({{"PACELINE_NVML", FAKE_NVML}, {"FAKE_NVML_BROKEN", "1"}});

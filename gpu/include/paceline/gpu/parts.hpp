@@ -11,10 +11,10 @@ namespace paceline::nvml {
 
 /// What a process can compute on: a GPU, or a slice of one that is cut into some (MIG).
 struct Part {
-  Device device = nullptr;  ///< null: it does not answer, and only keeps its number
+  Device device = nullptr;  ///< null: nothing can run there, and it only keeps its number
   Device gpu = nullptr;     ///< the whole one
   std::string uuid;         ///< empty: the driver doesn't say
-  std::string complaint{};  ///< the driver's words, of one that does not answer
+  std::string complaint{};  ///< why nothing can run there
   [[nodiscard]] bool is_slice() const { return device != gpu; }
 };
 
