@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "paceline/base/result.hpp"
 #include "job_tree.hpp"
+#include "paceline/base/result.hpp"
 #include "paceline/job/job.hpp"
 
 namespace paceline {

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <span>
 
-#include "paceline/data/checksum.hpp"
 #include "../../data/src/record.hpp"
+#include "paceline/data/checksum.hpp"
 
 using namespace paceline;
 

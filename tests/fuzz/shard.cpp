@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "paceline/data/checksum.hpp"
 #include "../../data/src/record.hpp"
 #include "../../data/src/shard.hpp"
+#include "paceline/data/checksum.hpp"
 
 using namespace paceline;
 

@@ -104,7 +104,7 @@ int run(std::FILE* json) {
     devices.push_back(*gpu);
   else
     std::printf("on the CPU alone: %s\n", gpu.error().message.c_str());
-  settle({.tries_ways = true});
+  set_gpu_arithmetic({.tries_ways = true});
   std::printf("%-4s %-10s %8s %-6s %10s %10s\n", "on", "model", "samples", "type", "step ms", "besides");
   for (const ComputeDevice& device : devices) {
     const Status done = measure(device, json);

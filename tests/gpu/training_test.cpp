@@ -78,7 +78,7 @@ Trained train(const Workload& work, const ComputeDevice& device, std::int64_t st
   options.device = device;
   options.optimizer.momentum = 0.9;
   adjust(options);
-  settle({.deterministic = options.reproducible, .tries_ways = !options.reproducible});
+  set_gpu_arithmetic({.deterministic = options.reproducible, .tries_ways = !options.reproducible});
   auto trainer = Trainer::make(alone.value(), *model.value(), options);
   EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
   if (!trainer.ok()) return trained;
@@ -88,7 +88,10 @@ Trained train(const Workload& work, const ComputeDevice& device, std::int64_t st
     std::copy_n(given.begin() + static_cast<std::ptrdiff_t>(at), part.bytes.size(), part.bytes.begin());
     at += part.bytes.size();
   }
-  if (!given.empty()) trainer->adopt_state();
+  if (!given.empty()) {
+    const Status adopted = trainer->adopt_state();
+    EXPECT(adopted.ok(), adopted.ok() ? "" : adopted.error().message);
+  }
   for (std::int64_t step = 0; step < steps; ++step) {
     StepSpec spec{step, samples, 0.02, 1};
     spec.passes = passes_of_step;

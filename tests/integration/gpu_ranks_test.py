@@ -15,6 +15,7 @@ import coordinated
 import training_test as small
 from coordinated import Run
 from elastic_test import LIMIT_S, wait_for
+from waiting import end_with
 
 GPUS = {"PACELINE_NVML": str(small.BUILD / "tests/unit/libpaceline_fake_nvml.so"), "PACELINE_GPU_STAND_IN": "cpu",
         "FAKE_NVML_GPUS": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
@@ -92,6 +93,29 @@ class GpuRanks(coordinated.Coordinated):
         self.assertEqual(len(run.workers()), 4)
         self.stop_and_prove(run)
 
+    def test_who_joins_brings_gpus_that_no_other_agent_has(self):
+        run = Run(self, "--ranks", "2", *ON_GPUS, "--set", "epochs=100000", "--set", "ranks.max=8",
+                  environment={**GPUS, "CUDA_VISIBLE_DEVICES": "0,1"})
+        run.await_steps(20)
+        generation = run.generation()
+        refused = self.paceline("join", str(run.folder), CUDA_VISIBLE_DEVICES="1,2")
+        self.assertEqual(refused[0], 1, refused)
+        self.assertRegex(refused[2], r"GPU GPU-0+1 of node \S+ is another agent's of this job already: "
+                                     r"leave it out of CUDA_VISIBLE_DEVICES")
+        self.assertEqual(run.generation(), generation, "the job is as it was")
+        joiner = subprocess.Popen([str(small.PACELINE), "join", str(run.folder)], cwd=self.folder, text=True,
+                                  env={**os.environ, **GPUS, "CUDA_VISIBLE_DEVICES": "2,3"},
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        end_with(self, joiner)
+        wait_for(lambda: len(run.status()["agents"]) == 2, "the second agent")
+        asked = self.paceline("resize", str(run.folder), "4")
+        self.assertEqual(asked[0], 0, asked)
+        run.await_ranks(4, after=generation)
+        gpus = sorted(gpu for pid in small.workers(self.folder) for gpu in gpu_of(pid))
+        self.assertEqual(gpus, [f"GPU-{number:08}" for number in range(4)])
+        self.stop_and_prove(run)
+        self.assertEqual(joiner.wait(timeout=LIMIT_S), 128 + signal.SIGTERM, "the job was stopped")
+
     def test_a_worker_waits_for_the_process_that_holds_its_gpu(self):
         # Two GPUs for two ranks, and a process that stays for a while when its worker is dead.
         slow_to_go = self.folder / "slow-to-go.sh"
@@ -156,7 +180,8 @@ class GpuRanks(coordinated.Coordinated):
         self.assertIn("sees 2 GPUs, neither one of its own nor one for each task", done[1] + done[2])
         done = under_mpirun("same", CUDA_VISIBLE_DEVICES="2")
         self.assertNotEqual(done[0], 0)
-        self.assertRegex(done[1] + done[2], r"ranks 0 and 1 on node \S+ have the same GPU: give each task one of its own")
+        self.assertRegex(done[1] + done[2], r"two tasks on node \S+ have the same GPU, GPU-\S+: give each one of its own")
+        self.assertEqual((done[1] + done[2]).count("have the same GPU"), 2, "each task says it, and nothing else was tried")
 
 
 if __name__ == "__main__":

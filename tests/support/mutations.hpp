@@ -49,7 +49,7 @@ struct Tally {
 /// checks the error if not.
 template <class Parse>
 Tally feed(const std::vector<std::string>& examples, const std::string& alphabet, std::uint64_t seed,
-             Parse parse) {
+           Parse parse) {
   SplitMix64 random(seed);
   Tally outcome;
   for (int round = 0; round < rounds; ++round) {

@@ -235,13 +235,11 @@ class DoctorTest : public ::testing::Test {
 
 TEST_F(DoctorTest, AGroupThatHangsOrCrashesIsAProblemOfItsOwn) {
   const auto group = [](const std::function<void()>& end) {
-    return Group{.name = "group",
-                 .limit = std::chrono::seconds(2),
-                 .mend = "mend",
-                 .work = [end](const Sink& sink) {
-                   sink(fine("first", "done"));
-                   end();
-                 }};
+    return Group{
+        .name = "group", .limit = std::chrono::seconds(2), .mend = "mend", .work = [end](const Sink& sink) {
+          sink(fine("first", "done"));
+          end();
+        }};
   };
   EXPECT_EQ(run(group([] {})).size(), 1U);
   const std::vector<Check> hung = run(group([] {

@@ -148,6 +148,23 @@ TEST_F(RosterTest, AnAgentThatBeginsAnewIsKnownByItsNewFacts) {
   EXPECT_EQ(roster_.agents().size(), 1U);
 }
 
+TEST_F(RosterTest, AGpuIsOneAgentsOfItsNode) {
+  const auto with_gpus = [](const std::string& name, const std::string& node,
+                            const std::vector<std::string>& gpus) {
+    control::Register message = agent(name, 0, {node});
+    for (const std::string& gpu : gpus) message.add_gpus(gpu);
+    return message;
+  };
+  add("without", 0, {"x"});
+  roster_.add(with_gpus("a", "x", {"GPU-1", "GPU-2"}), 3, Instant{});
+  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {"GPU-3", "GPU-2"})), "GPU-2");
+  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {"GPU-3"})), "");
+  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {})), "");
+  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "y", {"GPU-1"})), "")
+      << "another node's, whose name is the same";
+  EXPECT_EQ(roster_.shared_gpu(with_gpus("a", "x", {"GPU-1"})), "") << "it begins anew";
+}
+
 TEST_F(RosterTest, WorkersThatAnAgentReportsInSlotsItDoesNotHave) {
   add("a", 0, {"x"});
   roster_.place(0, {"a", -1});

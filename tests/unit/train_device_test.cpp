@@ -132,7 +132,7 @@ TEST(Apart, StateGoesFromOneKindToTheOther) {
         if (const std::string failure = step_of(*trainer, step); !failure.empty()) return failure;
       const std::vector<StatePart> from = trainer->state(), to = heir->state();
       for (std::size_t i = 0; i < from.size(); ++i) std::ranges::copy(from[i].bytes, to[i].bytes.begin());
-      heir->adopt_state();
+      if (const Status adopted = heir->adopt_state(); !adopted.ok()) return adopted.error().message;
       for (Trainer* const one : {&*trainer, &*heir})
         if (const std::string failure = step_of(*one, 2); !failure.empty()) return failure;
       if (bytes_of(*trainer) != bytes_of(*heir)) return concat("differs, from apart ", from_apart);
@@ -154,7 +154,7 @@ TEST(Apart, AModelComputesInMemoryOfItsOwn) {
     const std::vector<torch::Tensor> before = values_of(model);
     std::ranges::fill(parameters.bytes, std::byte{0});
     if (difference(values_of(model), before, 0) != "") return "the state is what the model computes with";
-    trainer->adopt_state();
+    if (const Status adopted = trainer->adopt_state(); !adopted.ok()) return adopted.error().message;
     for (const torch::Tensor& value : values_of(model))
       if (value.abs().max().item<double>() != 0) return "what was adopted is not what it computes with";
     return {};

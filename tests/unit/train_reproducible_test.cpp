@@ -464,7 +464,7 @@ TEST(Elastic, StateThatIsCopiedGoesOnWithTheSameBits) {
         if (!trainer.ok()) return trainer.error().message;
         std::size_t i = 0;
         for (const StatePart& part : trainer->state()) std::ranges::copy(state[i++], part.bytes.begin());
-        trainer->adopt_state();
+        if (const Status adopted = trainer->adopt_state(); !adopted.ok()) return adopted.error().message;
         Ending ending;
         for (std::int64_t step = 3; step < steps; ++step) {
           const auto outcome = trainer->step(spec_of(step, rank), passes_of(step, cut, rank));

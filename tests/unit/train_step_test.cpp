@@ -411,7 +411,8 @@ TEST(Elastic, StateThatIsCopiedMakesAJoinerTheSame) {
         if (!late.ok()) return void(joiners = late.error().message);
         std::size_t i = 0;
         for (const StatePart& part : late->state()) std::ranges::copy(state[i++], part.bytes.begin());
-        late->adopt_state();
+        if (const Status adopted = late->adopt_state(); !adopted.ok())
+          return void(joiners = adopted.error().message);
         joiners = go_on(*late, fresh, *communicator, 2);
       });
     auto communicator = second.join(rank);

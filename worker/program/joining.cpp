@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
@@ -30,28 +29,6 @@ Result<Membership> connect(const StartMessage& start, const FormMessage& form, c
   PACELINE_ASSIGN(Communicator communicator,
                   Communicator::connect(static_cast<int>(form.rank), members, std::move(options)));
   return Membership{form, std::make_unique<Communicator>(std::move(communicator))};
-}
-
-/// Collective. Who started the ranks may have given two of them the same GPU, which each would take for its
-/// own.
-Status check_gpus_differ(Communicator& communicator, const StartMessage& start, const FormMessage& form) {
-  if (start.job.device != "gpu") return {};
-  const std::string gpu =
-      environment("CUDA_VISIBLE_DEVICES").value_or("");  // its UUID: the agent has seen to that
-  const auto own = static_cast<std::int64_t>(checksum_of(std::as_bytes(std::span(gpu))) >> 1);
-  std::vector<std::int64_t> all(form.members.size());
-  PACELINE_TRY(communicator.all_gather(&own, all.data(), 1, DataType::i64));
-  std::map<std::pair<std::string, std::int64_t>, std::size_t> ranks;  // by node and GPU
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    const auto [other, is_new] = ranks.try_emplace({form.members[rank].node, all[rank]}, rank);
-    if (is_new) continue;
-    return Error{
-        ErrorCode::invalid_argument,
-        concat("ranks ", other->second, " and ", rank, " on node ", form.members[rank].node,
-               " have the same GPU: give each task one of its own (srun --gpus-per-task=1), or all of "
-               "them the whole node's")};
-  }
-  return {};
 }
 
 /// Whether those who join compute like those who hold the state. Before anyone changes to the generation, so
@@ -115,7 +92,6 @@ Result<Membership> join(const StartMessage& start, const FormMessage& form, Agen
   Communicator& communicator = *membership->communicator;
   const AgentLink::Interruption interruption(
       link, form.generation, [&communicator](const std::string& reason) { communicator.abort(reason); });
-  PACELINE_TRY(check_gpus_differ(communicator, start, form));
   PACELINE_TRY(check_joiners(communicator, form, own));
   return membership;
 }
@@ -139,16 +115,15 @@ Result<Membership> Preparation::prepare(const StartMessage& start,
   PACELINE_ASSIGN(Membership membership, connect(start, form_, cancel_));
   Communicator& communicator = *membership.communicator;
   if (!use(&communicator)) return Error{ErrorCode::aborted, given_up};
-  const Status done = make_ready(start, membership, own, trainer);
+  const Status done = make_ready(membership, own, trainer);
   [[maybe_unused]] const bool wanted = use(nullptr);
   if (!done.ok()) return done.error();
   return membership;
 }
 
-Status Preparation::make_ready(const StartMessage& start, Membership& membership,
-                               const std::optional<ComputeFingerprint>& own, const Trainer& trainer) const {
+Status Preparation::make_ready(Membership& membership, const std::optional<ComputeFingerprint>& own,
+                               const Trainer& trainer) const {
   Communicator& communicator = *membership.communicator;
-  PACELINE_TRY(check_gpus_differ(communicator, start, form_));
   PACELINE_TRY(check_joiners(communicator, form_, own));
   Status made;
   try {

@@ -51,8 +51,8 @@ class Preparation {
   [[nodiscard]] Result<Membership> prepare(const StartMessage& start,
                                            const std::optional<ComputeFingerprint>& own,
                                            const Trainer& trainer);
-  [[nodiscard]] Status make_ready(const StartMessage& start, Membership& membership,
-                                  const std::optional<ComputeFingerprint>& own, const Trainer& trainer) const;
+  [[nodiscard]] Status make_ready(Membership& membership, const std::optional<ComputeFingerprint>& own,
+                                  const Trainer& trainer) const;
   /// Whom to abort should this be given up; false: it has been.
   [[nodiscard]] bool use(Communicator* communicator);
 

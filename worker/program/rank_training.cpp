@@ -140,7 +140,7 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
     PACELINE_TRY(transfer_state(*communicator_, donors, state(), !all_read));
     transfer = {bytes_of(state()), steady_clock.now() - begin};
   }
-  if (reads || transfer.bytes > 0) trainer_->adopt_state();
+  if (reads || transfer.bytes > 0) PACELINE_TRY(trainer_->adopt_state());
   checkpoint_.clear();  // not before: whoever is interrupted begins anew
   if (!reads) return transfer;
   counters_.stopped = 0;  // as the run was before

@@ -60,7 +60,7 @@ Status all_ready(Communicator& communicator, const Status& own) {
 Result<ComputeDevice> compute_device(const Job& job) {
   if (job.device == "cpu") return ComputeDevice{};
   if (environment("PACELINE_GPU_STAND_IN") == "cpu") return ComputeDevice{torch::kCPU, true};
-  settle(GpuArithmetic{.deterministic = job.reproducible, .tries_ways = !job.rebalance});
+  set_gpu_arithmetic({.deterministic = job.reproducible, .tries_ways = !job.rebalance});
   return find_gpu();
 }
 

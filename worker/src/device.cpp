@@ -31,7 +31,7 @@ Result<ComputeDevice> find_gpu() {
   }
 }
 
-void settle(const GpuArithmetic& arithmetic) {
+void set_gpu_arithmetic(const GpuArithmetic& arithmetic) {
   at::Context& context = at::globalContext();
   // cuBLAS adds up in an order that depends on which of its workspaces are free, unless it has this one.
   if (arithmetic.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);

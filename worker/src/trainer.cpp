@@ -5,13 +5,13 @@
 #include <cstring>
 #include <limits>
 #include <optional>
-#include <unordered_set>
 
 #include "autocast.hpp"
 #include "exact_sums.hpp"
 #include "gradients.hpp"
 #include "loss_scale.hpp"
 #include "memory_format.hpp"
+#include "model_memory.hpp"
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
@@ -20,37 +20,6 @@ namespace paceline {
 namespace {
 
 const SteadyClock steady_clock;
-
-struct NamedTensor {
-  std::string name;
-  torch::Tensor tensor;
-};
-
-/// One that isn't trained and stays between steps all the same.
-struct OtherTensor {
-  std::string name;
-  torch::Tensor tensor;      // the module's
-  torch::Tensor host;        // its values in the host's memory; where that is the module's, the same
-  std::int64_t version = 0;  // of `tensor`, when those were the same
-};
-
-/// Trainable parameters in registration order, tied ones once.
-Result<std::vector<NamedTensor>> trainable_parameters(torch::nn::Module& module, torch::Device device) {
-  std::vector<NamedTensor> found;
-  std::unordered_set<const void*> seen;
-  for (const auto& item : module.named_parameters()) {
-    const torch::Tensor& tensor = item.value();
-    if (!tensor.requires_grad() || !seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
-    if (tensor.scalar_type() != torch::kFloat || tensor.device() != device)
-      return Error{ErrorCode::unsupported,
-                   concat("parameter ", item.key(), " is ", tensor.toString(),
-                          ": only f32 parameters that a module's to() moves can be trained")};
-    found.push_back({item.key(), tensor});
-  }
-  if (found.empty())
-    return Error{ErrorCode::invalid_argument, "the model has no parameters that can be trained"};
-  return found;
-}
 
 /// The commit's payload, before the words that ranks say; constant size. Reduced with min, so a maximum
 /// travels negated.
@@ -91,16 +60,14 @@ class Trainer::Impl {
   void leave();
   void enter(Communicator& communicator, std::unique_ptr<GradientSums> sums);
   [[nodiscard]] std::vector<StatePart> state();
-  void adopt_state();
+  [[nodiscard]] Status adopt_state();
   void prepare_evaluation();
 
-  [[nodiscard]] std::int64_t parameters() const { return parameter_elements_; }
+  [[nodiscard]] std::int64_t parameters() const { return memory_->trained_elements(); }
   [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->sums().layout().buckets.size()); }
 
  private:
-  void take_over_parameters();
-  void find_other_tensors();
-  [[nodiscard]] Status synchronise_device(std::int64_t step);
+  [[nodiscard]] FlatOptimizer make_optimizer() const;
   [[nodiscard]] SummedTensors summed_tensors() const;
   [[nodiscard]] Status share_state_of_rank_0();
   void begin(StepPart part) const {
@@ -140,39 +107,33 @@ class Trainer::Impl {
   torch::MemoryFormat images_;
   NormalizationStatistics normalization_;
   LossScale loss_scale_;
-  std::vector<NamedTensor> trained_;
-  std::vector<OtherTensor> others_;                // buffers and frozen parameters
+  std::optional<ModelMemory> memory_;              // there once prepared
   ExpectedMagnitudes expected_;                    // when reproducible
   std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
   StepParts parts_;  // of the step in progress, or held
   Instant part_began_{};
-  std::optional<StepSpec> held_;          // of a step whose reduced gradients have not been applied
-  torch::Tensor flat_parameters_;         // places as in the gradients' layout, in the host's memory
-  torch::Tensor device_parameters_;       // what the model computes with; the same where that is on the CPU
-  std::vector<FlatOptimizer> optimizer_;  // exactly one, once prepared
-  std::int64_t parameter_elements_ = 0;
+  std::optional<StepSpec> held_;            // of a step whose reduced gradients have not been applied
+  std::optional<FlatOptimizer> optimizer_;  // there once prepared
 };
 
 Status Trainer::Impl::prepare() {
   PACELINE_TRY(check_compute_type(options_.compute, options_.device.device));
-  model_.module().to(options_.device.device);  // before there are hooks: it makes new places for them
-  PACELINE_ASSIGN(trained_, trainable_parameters(model_.module(), options_.device.device));
-  for (const NamedTensor& parameter : trained_) parameter_elements_ += parameter.tensor.numel();
+  PACELINE_ASSIGN(memory_, ModelMemory::find(model_.module(), options_.device));
   if (options_.reproducible) {
     expected_ = no_expectations(summed_tensors());
     fingerprint_ = compute_fingerprint(options_.compute, options_.device);
   }
   PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, make_sums(*communicator_));
   enter(*communicator_, std::move(sums));
-  take_over_parameters();
-  find_other_tensors();
+  memory_->take_over(model_.module(), gradients_->sums().layout(), images_, normalization_);
+  optimizer_.emplace(make_optimizer());
   return options_.share_state ? share_state_of_rank_0() : Status();
 }
 
 SummedTensors Trainer::Impl::summed_tensors() const {
   SummedTensors tensors;
-  for (const NamedTensor& parameter : trained_) {
+  for (const ModelMemory::Parameter& parameter : memory_->trained()) {
     tensors.names.push_back(parameter.name);
     tensors.parameters.push_back(parameter.tensor);
   }
@@ -203,71 +164,23 @@ void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSu
       std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums), options_.device);
 }
 
-/// Moves the parameters into flat memory, in the places of their gradients.
-void Trainer::Impl::take_over_parameters() {
-  const torch::NoGradGuard no_grad;
+FlatOptimizer Trainer::Impl::make_optimizer() const {
   const BucketLayout& layout = gradients_->sums().layout();
-  const ComputeDevice& device = options_.device;
-  const auto floats = torch::TensorOptions(torch::kFloat);
-  const auto elements = static_cast<std::int64_t>(layout.tail);
-  flat_parameters_ = torch::zeros({elements}, floats.pinned_memory(!device.device.is_cpu()));
-  device_parameters_ =
-      device.apart ? torch::zeros({elements}, floats.device(device.device)) : flat_parameters_;
   std::vector<FlatOptimizer::Range> decayed;
-  for (std::size_t i = trained_.size(); i-- > 0;) {  // ascending places
-    torch::Tensor& tensor = trained_[i].tensor;
+  for (std::size_t i = memory_->trained().size(); i-- > 0;) {  // ascending places
+    const torch::Tensor& tensor = memory_->trained()[i].tensor;
     const auto begin = layout.offset[i];
-    const auto size = static_cast<std::size_t>(tensor.numel());
-    const torch::Tensor place =
-        place_in_flat_tensor(device_parameters_, static_cast<std::int64_t>(begin), tensor.sizes(), images_);
-    place.copy_(tensor);
-    tensor.set_data(place);
     if (options_.optimizer.decay_norms_and_biases || tensor.dim() >= 2)
-      decayed.push_back({begin, begin + size});
+      decayed.push_back({begin, begin + static_cast<std::size_t>(tensor.numel())});
   }
-  if (device.apart) flat_parameters_.copy_(device_parameters_);
-  optimizer_.emplace_back(options_.optimizer, layout.tail, std::move(decayed));
+  return {options_.optimizer, layout.tail, std::move(decayed)};
 }
 
-/// In memory of one piece each.
-void Trainer::Impl::find_other_tensors() {
-  const torch::NoGradGuard no_grad;
-  for (const auto& item : model_.module().named_buffers())
-    if (!normalization_.owns(item.value())) others_.push_back({item.key(), item.value(), {}});
-  for (const auto& item : model_.module().named_parameters())
-    if (!item.value().requires_grad()) others_.push_back({item.key(), item.value(), {}});
-  for (OtherTensor& other : others_) {
-    if (!other.tensor.is_contiguous()) other.tensor.set_data(other.tensor.contiguous());
-    other.host = options_.device.apart ? other.tensor.to(torch::kCPU, other.tensor.scalar_type(),
-                                                         /*non_blocking=*/false, /*copy=*/true)
-                                       : other.tensor;
-    other.version = other.tensor._version();
-  }
-}
-
-void Trainer::Impl::adopt_state() {
-  if (!options_.device.apart) return;
-  const torch::NoGradGuard no_grad;
-  device_parameters_.copy_(flat_parameters_);
-  for (OtherTensor& other : others_) {
-    other.tensor.copy_(other.host);
-    other.version = other.tensor._version();
-  }
-}
-
-/// The step has ended: its update goes to the device, and what the passes changed there comes from it.
-Status Trainer::Impl::synchronise_device(std::int64_t step) {
-  if (!options_.device.apart) return {};
+Status Trainer::Impl::adopt_state() {
   try {
-    const torch::NoGradGuard no_grad;
-    device_parameters_.copy_(flat_parameters_);
-    for (OtherTensor& other : others_) {
-      if (other.tensor._version() == other.version) continue;
-      other.host.copy_(other.tensor);
-      other.version = other.tensor._version();
-    }
+    memory_->upload();
   } catch (const std::exception& exception) {
-    return failed(concat("step ", step, ": the GPU failed: "), exception);
+    return failed("the GPU failed to take the training state: ", exception);
   }
   return {};
 }
@@ -277,18 +190,15 @@ std::vector<StatePart> Trainer::Impl::state() {
   const auto add = [&parts](std::string name, auto span) {
     parts.push_back({std::move(name), std::as_writable_bytes(span)});
   };
-  const auto add_tensor = [&parts](std::string name, const torch::Tensor& tensor) {
-    parts.push_back({std::move(name), {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()}});
-  };
-  add_tensor("parameters", flat_parameters_);
-  for (const OtherTensor& other : others_) add_tensor(concat("other.", other.name), other.host);
-  const FlatOptimizer::State optimizer = optimizer_.front().state();
+  memory_->add_state(parts);
+  const FlatOptimizer::State optimizer = optimizer_->state();
   add("optimizer.momentum", optimizer.momentum);
   if (!optimizer.second_moment.empty()) add("optimizer.second_moment", optimizer.second_moment);
   add("optimizer.updates", std::span(&optimizer.updates, 1));
   const NormalizationStatistics::State averages = normalization_.state();
   for (std::size_t i = 0; i < averages.averages.size(); ++i)
-    add_tensor(concat("normalization.", i), averages.averages[i]);
+    add(concat("normalization.", i), std::span(averages.averages[i].data_ptr<float>(),
+                                               static_cast<std::size_t>(averages.averages[i].numel())));
   add("normalization.steps", std::span(&averages.steps, 1));
   if (loss_scale_.follows()) add("loss_scale", loss_scale_.state());
   if (options_.reproducible) add("reproducible.expected", std::span(expected_));
@@ -298,8 +208,7 @@ std::vector<StatePart> Trainer::Impl::state() {
 Status Trainer::Impl::share_state_of_rank_0() {
   for (const StatePart& part : state())
     PACELINE_TRY(communicator_->broadcast(part.bytes.data(), part.bytes.size(), DataType::u8, 0));
-  adopt_state();
-  return {};
+  return adopt_state();
 }
 
 Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pass> passes) {
@@ -397,7 +306,11 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
   const StepSpec spec = *std::exchange(held_, std::nullopt);
   begin_parts();
   PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
-  PACELINE_TRY(synchronise_device(spec.step));
+  try {
+    memory_->synchronise();
+  } catch (const std::exception& exception) {
+    return failed(concat("step ", spec.step, ": the GPU failed: "), exception);
+  }
   end_part(parts_.optimizer);
   outcome.parts = parts_;
   return outcome;
@@ -443,11 +356,9 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
   outcome.loss_scale = loss_scale_.value();
   const double factor = 1 / loss_scale_.value();
   if (outcome.spread) outcome.spread->mean_squared_norm *= factor * factor;
-  const double squares =
-      sums.finite
-          ? optimizer_.front().apply({flat_parameters_.data_ptr<float>(), sums.gradients.size()},
-                                     sums.gradients, spec.learning_rate, {factor, loss_scale_.follows()})
-          : std::numeric_limits<double>::infinity();
+  const double squares = sums.finite ? optimizer_->apply(memory_->parameters(), sums.gradients,
+                                                         spec.learning_rate, {factor, loss_scale_.follows()})
+                                     : std::numeric_limits<double>::infinity();
   outcome.gradient_norm = std::sqrt(squares);
   outcome.skipped = !std::isfinite(squares);
   if (outcome.skipped && !can_be_skipped()) return gradient_is_not_finite(spec.step);
@@ -518,8 +429,8 @@ Status Trainer::enter(Communicator& communicator) {
 std::vector<StatePart> Trainer::state() {
   return impl_->state();
 }
-void Trainer::adopt_state() {
-  impl_->adopt_state();
+Status Trainer::adopt_state() {
+  return impl_->adopt_state();
 }
 void Trainer::prepare_evaluation() {
   impl_->prepare_evaluation();

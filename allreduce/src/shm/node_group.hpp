@@ -43,8 +43,8 @@ struct Offer {
 struct Patience {
   const Deadline& deadline;
   bool may_spin;  ///< the thread has nothing better to do with its core
-  /// When this rank's own work began, for a collective of some size: the others need about as long, so that they are
-  /// soon through when it is. Zero: not said.
+  /// When this rank's own work began, for a collective of some size: the others need about as long, so that
+  /// they are soon through when it is. Zero: not said.
   Instant began{};
 };
 

@@ -46,12 +46,14 @@ void CoordinatorProcess::heard(control::StreamId stream, const control::FromAgen
   }
 }
 
-void CoordinatorProcess::refuse(control::StreamId stream, const std::string& why) {
+/// `for_good`: it need not come again.
+void CoordinatorProcess::refuse(control::StreamId stream, const std::string& why, bool for_good) {
   log(LogLevel::warning, why);
   control::ToAgent refusal;
   refusal.set_term(options_.term);
   refusal.mutable_notice()->set_warning(true);
   refusal.mutable_notice()->set_text(why);
+  refusal.mutable_notice()->set_refused(for_good);
   server_->send(stream, refusal);
   server_->close(stream);
 }
@@ -59,15 +61,26 @@ void CoordinatorProcess::refuse(control::StreamId stream, const std::string& why
 void CoordinatorProcess::register_agent(control::StreamId stream, const control::FromAgent& message) {
   const control::Register& self = message.register_();
   if (self.version() != control::version || self.program_version() != PACELINE_VERSION)
-    return refuse(
-        stream, concat(self.agent(), " is of version ", self.program_version(), " (protocol ", self.version(),
-                       ") and the coordinator of version ", PACELINE_VERSION, " (protocol ", control::version,
-                       "): all parts of a job must be of the same build"));
+    return refuse(stream,
+                  concat(self.agent(), " is of version ", self.program_version(), " (protocol ",
+                         self.version(), ") and the coordinator of version ", PACELINE_VERSION, " (protocol ",
+                         control::version, "): all parts of a job must be of the same build"),
+                  true);
   Roster::Agent* agent = roster_.find(self.agent());
   const bool again = agent != nullptr && agent->session_number == self.session();
   if (agent != nullptr && agent->stream) server_->close(*agent->stream);
   const bool known_workers = again || !options_.succeeds;
   if (!again) {
+    if (const std::string gpu = roster_.shared_gpu(self); !gpu.empty()) {
+      if (coordinator_)
+        return refuse(stream,
+                      concat("GPU ", gpu, " of node ", self.slots(0),
+                             " is another agent's of this job already: leave it out of CUDA_VISIBLE_DEVICES"),
+                      true);
+      launch_problem_ = concat("two tasks on node ", self.slots(0), " have the same GPU, ", gpu,
+                               ": give each one of its own (srun --gpus-per-task=1), or all of them the "
+                               "whole node's");
+    }
     if (agent != nullptr) drop_agent(self.agent(), "began anew");
     agent = &roster_.add(self, options_.term, clock_.now());
     attending_changed_ = true;

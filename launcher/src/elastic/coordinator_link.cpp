@@ -71,6 +71,8 @@ Result<std::vector<control::ToAgent>> CoordinatorLink::attend() {
     for (control::ToAgent& message : client_->take()) {
       if (!session_ || message.term() != session_->term()) continue;
       heard_at_ = clock_.now();
+      if (message.has_notice() && message.notice().refused())
+        return Error{ErrorCode::invalid_argument, message.notice().text()};
       if (message.has_registered()) {
         hear_registered(*message.mutable_registered());
       } else if (const auto verdict = session_->hear(message); verdict == Session::Verdict::gap) {

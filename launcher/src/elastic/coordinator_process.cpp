@@ -228,6 +228,8 @@ void CoordinatorProcess::begin_when_all_are_there() {
 
 Status CoordinatorProcess::begin() {
   PACELINE_TRY(open_record());
+  if (!options_.succeeds && !launch_problem_.empty())
+    return Error{ErrorCode::invalid_argument, launch_problem_};
   for (const std::string& node : facts_.closed) roster_.close_node(node);
   if (options_.succeeds) {
     PACELINE_TRY(succeed());

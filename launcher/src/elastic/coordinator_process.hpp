@@ -56,7 +56,7 @@ class CoordinatorProcess {
   // agents
   void heard(control::StreamId stream, const control::FromAgent& message);
   void register_agent(control::StreamId stream, const control::FromAgent& message);
-  void refuse(control::StreamId stream, const std::string& why);
+  void refuse(control::StreamId stream, const std::string& why, bool for_good = false);
   void send(Roster::Agent& agent, control::ToAgent message);
   void send_all(const control::ToAgent& message);
   void drop_silent_agents();
@@ -152,6 +152,7 @@ class CoordinatorProcess {
   std::optional<Coordinator> coordinator_;  // nothing until all agents are there, or waited for long enough
   Roster roster_;
   std::vector<FoundWorker> found_;          // where it succeeds another
+  std::string launch_problem_;              // why the job can't begin
   std::vector<WorkerMessage> told_before_;  // steps and evaluations that they had reported
   std::map<WorkerId, Worker> workers_;
   std::deque<control::ServerEvent> backlog_;  // of what agents said

@@ -202,6 +202,7 @@ control::Register ElasticAgent::introduce() const {
   self.set_port(team_.listener->port);
   for (const std::string& node : team_.slots) self.add_slots(node);
   self.set_places_with_cores(std::ssize(team_.places));
+  for (const std::string& gpu : team_.gpus) self.add_gpus(gpu);
   const bool leaves = may_leave_ || orphaned_;
   self.set_stop(outcome_.stop_signal != 0 && !leaves);
   self.set_leave(outcome_.stop_signal != 0 && leaves);

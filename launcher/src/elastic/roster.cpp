@@ -15,6 +15,7 @@ Roster::Agent& Roster::add(const control::Register& message, std::int64_t term, 
                                       .port = static_cast<std::uint16_t>(message.port()),
                                       .slots = {message.slots().begin(), message.slots().end()},
                                       .with_cores = message.places_with_cores(),
+                                      .gpus = {message.gpus().begin(), message.gpus().end()},
                                       .session_number = message.session(),
                                       .session = Session(term),
                                       .stream = {},
@@ -133,6 +134,16 @@ std::vector<WorkerId> Roster::workers_on_node(const std::string& node) const {
   for (const auto& [id, where] : places_)
     if (node_of_slot(where) == node) ids.push_back(id);
   return ids;
+}
+
+std::string Roster::shared_gpu(const control::Register& message) const {
+  for (const auto& [name, agent] : agents_) {
+    if (name == message.agent() || agent.slots.empty() || message.slots().empty()) continue;
+    if (agent.slots.front() != message.slots(0)) continue;
+    for (const std::string& gpu : message.gpus())
+      if (std::ranges::find(agent.gpus, gpu) != agent.gpus.end()) return gpu;
+  }
+  return "";
 }
 
 bool Roster::has_node(const std::string& node) const {

@@ -30,6 +30,7 @@ class Roster {
     std::uint16_t port = 0;
     std::vector<std::string> slots;  ///< the node of each
     std::int64_t with_cores = 0;     ///< so many of them, the first ones
+    std::vector<std::string> gpus;   ///< UUIDs
     std::uint64_t session_number = 0;
     Session session;
     std::optional<control::StreamId> stream;  ///< nothing: broken
@@ -67,6 +68,8 @@ class Roster {
   [[nodiscard]] std::vector<WorkerId> workers_of_agent(const std::string& name) const;
   [[nodiscard]] std::vector<WorkerId> workers_on_node(const std::string& node) const;
 
+  /// The UUID of a GPU that this agent and another on its node have. Empty: there is none.
+  [[nodiscard]] std::string shared_gpu(const control::Register& message) const;
   /// Whether an agent has a slot there.
   [[nodiscard]] bool has_node(const std::string& node) const;
   /// No more workers are started there, by agents that come later neither.

@@ -36,7 +36,7 @@ std::vector<std::string> needed_everywhere(const Job& job, const LaunchFolders& 
   return paths;
 }
 
-/// By node: the ranks that would have a core, or the GPU that they need, of their own.
+/// By node: the ranks that would have a core of their own.
 std::vector<std::int64_t> rooms_of(const Allocation& allocation, const std::vector<NodeReport>& reports) {
   std::vector<std::int64_t> rooms;
   for (std::size_t i = 0; i < reports.size(); ++i) {
@@ -57,15 +57,22 @@ std::vector<NodeResources> with_gpus(const Allocation& allocation, const std::ve
   return nodes;
 }
 
+/// By node: the ranks that would have a GPU of their own.
+std::vector<std::int64_t> rooms_on_gpus(const std::vector<NodeResources>& nodes, const RankNeeds& needs) {
+  std::vector<std::int64_t> rooms;
+  for (const NodeRoom& room : find_room(nodes, needs)) rooms.push_back(room.natural);
+  return rooms;
+}
+
 /// Those with ranks first, so that the ranks go to them; without those that have room for none.
 std::vector<AgentOrder> orders_of(const std::vector<NodeReport>& reports,
-                                  const std::vector<std::int64_t>& cores,
+                                  const std::vector<std::int64_t>& rooms,
                                   const std::vector<std::int64_t>& shares) {
   std::vector<AgentOrder> orders;
   for (const bool spare : {false, true})
     for (std::size_t i = 0; i < reports.size(); ++i)
-      if ((shares[i] == 0) == spare && (shares[i] > 0 || cores[i] > 0))
-        orders.push_back({reports[i].node, std::ssize(orders) + 1, spare ? cores[i] : shares[i]});
+      if ((shares[i] == 0) == spare && (shares[i] > 0 || rooms[i] > 0))
+        orders.push_back({reports[i].node, std::ssize(orders) + 1, spare ? rooms[i] : shares[i]});
   return orders;
 }
 
@@ -133,21 +140,21 @@ Result<Nodes> prepare_nodes(const Allocation& allocation, const Job& job,
   PACELINE_ASSIGN(nodes.fleet, Fleet::start(allocation, needed_everywhere(job, folders), on_gpus));
   PACELINE_ASSIGN(const std::vector<NodeReport> reports, nodes.fleet->gather(signals));
   PACELINE_TRY(check_reports(reports, seconds_since_1970()));
-  std::vector<std::int64_t> rooms = rooms_of(allocation, reports);
-  if (on_gpus) {
-    rooms.clear();
-    for (const NodeRoom& room : find_room(with_gpus(allocation, reports), needs))
-      rooms.push_back(room.natural);
-  }
+  const std::vector<NodeResources> gpu_nodes =
+      on_gpus ? with_gpus(allocation, reports) : std::vector<NodeResources>{};
+  const std::vector<std::int64_t> rooms =
+      on_gpus ? rooms_on_gpus(gpu_nodes, needs) : rooms_of(allocation, reports);
   nodes.ranks = asked ? *asked
                       : allocation.ranks.value_or(
                             default_ranks(job, std::accumulate(rooms.begin(), rooms.end(), std::int64_t{0})));
   PACELINE_TRY(check_ranks(job, nodes.ranks));
-  std::vector<std::int64_t> shares = spread_ranks(rooms, nodes.ranks, allocation.ranks.has_value());
-  if (on_gpus) {  // where that is no room for all, it says why
-    PACELINE_ASSIGN(const Placement placement, place_ranks(with_gpus(allocation, reports), needs, nodes.ranks,
-                                                           allocation.ranks.has_value()));
-    shares = placement.per_node;
+  std::vector<std::int64_t> shares;
+  if (on_gpus) {  // where there is no room for all, it says why
+    PACELINE_ASSIGN(Placement placement,
+                    place_ranks(gpu_nodes, needs, nodes.ranks, allocation.ranks.has_value()));
+    shares = std::move(placement.per_node);
+  } else {
+    shares = spread_ranks(rooms, nodes.ranks, allocation.ranks.has_value());
   }
   nodes.agents = orders_of(reports, rooms, shares);
   if (allocation.by == "srun") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 
 #include "paceline/base/fd.hpp"
@@ -81,14 +82,12 @@ Result<std::vector<Gpu>> find_gpus() {
     gpu.numa_node = numa_node_of(*api, part.gpu);
   }
   find_links(*api, parts, gpus);
-  std::vector<std::size_t> visible = nvml::visible(uuids);
-  const bool some_were_there = !visible.empty();
-  std::erase_if(visible, [&](std::size_t place) { return parts[place].device == nullptr; });
-  if (some_were_there && visible.empty())
-    return Error{ErrorCode::io, std::ranges::find_if(parts, [](const nvml::Part& part) {
-                                  return part.device == nullptr;
-                                })->complaint};
-  return keep(gpus, visible);
+  const std::vector<std::size_t> visible = nvml::visible(uuids);
+  std::vector<std::size_t> usable;
+  std::ranges::copy_if(visible, std::back_inserter(usable),
+                       [&](std::size_t place) { return parts[place].device != nullptr; });
+  if (usable.empty() && !visible.empty()) return Error{ErrorCode::io, parts[visible.front()].complaint};
+  return keep(gpus, usable);
 }
 
 }  // namespace paceline

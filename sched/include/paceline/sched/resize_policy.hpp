@@ -52,7 +52,7 @@ struct ResizeRules {
   /// noise, or small.
   double late_gain = 0.05;
   std::int64_t most_explorations = 2;  ///< resizes for the sake of knowing; see ResizeState::explorations
-  double explore_gain = 0.01;         ///< expected improvement from which on a size is explored
+  double explore_gain = 0.01;          ///< expected improvement from which on a size is explored
   /// A step may at worst take so many times the present one's, at a size more than twice or less than half
   /// the present one.
   double explore_slowdown = 4;

@@ -18,8 +18,6 @@ struct ComputeDevice {
   /// It computes with copies in memory of its own. Always so of a GPU. Of the CPU it is for tests, where that
   /// takes a GPU's place: all that is done for a GPU is done then, but streams.
   bool apart = false;
-
-  friend bool operator==(const ComputeDevice&, const ComputeDevice&) = default;
 };
 
 /// The first GPU that this process may use (CUDA_VISIBLE_DEVICES). Starts its driver, which takes a moment.
@@ -35,7 +33,7 @@ struct GpuArithmetic {
   /// Convolutions are timed for each shape that comes, which pays where there are few of them.
   bool tries_ways = false;
 };
-void settle(const GpuArithmetic& arithmetic);
+void set_gpu_arithmetic(const GpuArithmetic& arithmetic);
 
 /// Streams for copies beside what is computed, the same two for all of this process.
 struct TransferStreams {

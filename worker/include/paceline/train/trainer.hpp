@@ -200,8 +200,8 @@ class Trainer {
   /// in on a rank that is to go on from there, which then calls adopt_state().
   [[nodiscard]] std::vector<StatePart> state();
   /// What was copied into the state is what the model computes with from now on. Does nothing where that is
-  /// on the CPU.
-  void adopt_state();
+  /// on the CPU. internal: the GPU failed.
+  [[nodiscard]] Status adopt_state();
 
   /// Puts the module into evaluation mode with the committed normalisation statistics. step() goes back by
   /// itself.

@@ -3,6 +3,6 @@
 namespace paceline::control {
 
 /// Of the messages in control.proto. Both sides refuse another.
-inline constexpr int version = 1;
+inline constexpr int version = 2;
 
 }  // namespace paceline::control
