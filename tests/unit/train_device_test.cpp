@@ -182,8 +182,16 @@ TEST(BrokenDevice, IsToldApartFromWhatTheModelMayHaveDone) {
       auto trainer = Trainer::make(*communicator, model, options);
       if (!trainer.ok()) return trainer.error().message;
       const auto outcome = trainer->step(StepSpec{3, samples, 0.01, 77}, passes_of(3, 0, 1));
-      return !outcome.ok() && outcome.error().message == "step 3: the model failed: " + words ? ""
-                                                                                              : "no error";
+      if (outcome.ok() || outcome.error().message != "step 3: the model failed: " + words) return "no error";
+      std::string told_of_evaluation;
+      const auto evaluation = evaluate(
+          *communicator, model, []() -> Result<Batch> { return passes_of(3, 0, 1).front().batch; },
+          ComputeType::f32, [&](const std::string& why) { told_of_evaluation = why; });
+      if (evaluation.ok() || evaluation.error().message != "evaluation: the model failed: " + words)
+        return "no error of the evaluation";
+      return told_of_evaluation == (told.empty() ? "" : evaluation.error().message)
+                 ? ""
+                 : "of the evaluation it says " + told_of_evaluation;
     }));
     return told;
   };

@@ -138,7 +138,7 @@ Result<EvalMessage> evaluate_dataset(Communicator& communicator, Model& model, c
     if (!batch.has_value()) return Batch{};
     return inputs.tensors(*batch, 0, batch->size());
   };
-  auto sums = evaluate(communicator, model, next, compute_type(job));
+  auto sums = evaluate(communicator, model, next, compute_type(job), leave_at_once);
   if (!sums.ok()) {
     communicator.abort(sums.error().message);
     return std::move(sums).error();

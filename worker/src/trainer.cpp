@@ -34,6 +34,14 @@ struct Vote {
 };
 constexpr std::size_t vote_numbers = sizeof(Vote) / sizeof(std::int64_t);
 
+/// What LibTorch threw. A broken device is told first.
+Error failed(const std::string& what, const std::exception& exception,
+             const OnBrokenDevice& on_broken_device) {
+  Error error{ErrorCode::internal, what + words_of(exception)};
+  if (on_broken_device && is_broken_device(exception)) on_broken_device(error.message);
+  return error;
+}
+
 /// What all ranks agreed on, and said.
 struct Agreement {
   Vote vote;
@@ -94,11 +102,8 @@ class Trainer::Impl {
   /// A step whose gradients are not finite.
   [[nodiscard]] bool can_be_skipped() const { return loss_scale_.follows() && !loss_scale_.exhausted(); }
   [[nodiscard]] Error gradient_is_not_finite(std::int64_t step) const;
-  /// What LibTorch threw. A broken device is told first.
   [[nodiscard]] Error failed(const std::string& what, const std::exception& exception) const {
-    Error error{ErrorCode::internal, what + words_of(exception)};
-    if (options_.on_broken_device && is_broken_device(exception)) options_.on_broken_device(error.message);
-    return error;
+    return paceline::failed(what, exception, options_.on_broken_device);
   }
 
   Communicator* communicator_;  // does not own
@@ -443,7 +448,8 @@ int Trainer::buckets() const noexcept {
 }
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,
-                            const std::function<Result<Batch>()>& next, ComputeType compute) {
+                            const std::function<Result<Batch>()>& next, ComputeType compute,
+                            const OnBrokenDevice& on_broken_device) {
   const std::vector<torch::Tensor> parameters = model.module().parameters();
   const torch::Device device = parameters.empty() ? torch::Device(torch::kCPU) : parameters.front().device();
   PACELINE_TRY(check_compute_type(compute, device));
@@ -462,7 +468,7 @@ Result<Evaluation> evaluate(Communicator& communicator, Model& model,
       sums[2] += static_cast<double>(batch.inputs.size(0));
     }
   } catch (const std::exception& exception) {
-    return Error{ErrorCode::internal, concat("evaluation: the model failed: ", words_of(exception))};
+    return failed("evaluation: the model failed: ", exception, on_broken_device);
   }
   PACELINE_TRY(communicator.all_reduce(sums, 3, DataType::f64));
   if (sums[2] == 0) return Error{ErrorCode::invalid_argument, "there are no samples to evaluate"};

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <exception>
+#include <functional>
 #include <string>
 
 #include "paceline/base/result.hpp"
@@ -47,5 +48,8 @@ struct TransferStreams {
 /// Whether it says that the device will not compute again in this process, and the model is not to blame:
 /// uncorrectable memory or link errors, or a GPU that has gone.
 [[nodiscard]] bool is_broken_device(const std::exception& exception);
+/// Told with a sentence when the device has broken, as is_broken_device() says: whoever can be replaced ends
+/// its process here, without another word to the device. Where it returns, what failed gives the error.
+using OnBrokenDevice = std::function<void(const std::string&)>;
 
 }  // namespace paceline

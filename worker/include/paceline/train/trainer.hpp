@@ -56,9 +56,7 @@ struct TrainerOptions {
   bool reproducible = false;
   /// Told the beginning of each part, in the thread of step().
   std::function<void(StepPart)> on_part = {};
-  /// Told with a sentence when the device has broken, as is_broken_device() says: whoever can be replaced
-  /// ends its process here, without another word to the device. Where it returns, step() gives the error.
-  std::function<void(const std::string&)> on_broken_device = {};
+  OnBrokenDevice on_broken_device = {};
 };
 
 /// What decides the bits of a pass on this rank: threads, libraries, instruction set, and those of a small
@@ -228,6 +226,7 @@ struct Evaluation {
 /// batches follow it to its device.
 [[nodiscard]] Result<Evaluation> evaluate(Communicator& communicator, Model& model,
                                           const std::function<Result<Batch>()>& next,
-                                          ComputeType compute = ComputeType::f32);
+                                          ComputeType compute = ComputeType::f32,
+                                          const OnBrokenDevice& on_broken_device = {});
 
 }  // namespace paceline
