@@ -101,6 +101,25 @@ class Coordinators(Coordinated, Refusals):
                 self.assertEqual(summary["resizes"], len(changes))
                 self.assertEqual(summary["generation"], changes[-1])
 
+    def test_who_joins_knows_what_no_coordinator_has_heard(self):
+        # Two ranks change while nobody listens, and then the one dies that trained before. The other holds all that came of it.
+        hold = Hold(self.folder, 40)
+        run = self.start("--ranks", "1", *ENDLESS, environment={**hold.environment, "PACELINE_LOG": "info"})
+        run.await_steps(40)
+        self.assertEqual(run.ask("resize", 2)[0], 0)
+        run.await_generation(2)
+        time.sleep(1)  # both are told of it; the rest needs no coordinator
+        os.kill(run.address(1)["pid"], signal.SIGSTOP)
+        hold.let_go(40)
+        joiner = run.folder / "logs/rank-001.log"
+        wait_for(lambda: "generation 2 goes on after step" in joiner.read_text(), "the change")
+        os.kill(run.workers()[0], signal.SIGKILL)
+        run.kill_coordinator()
+        run.await_term(2)
+        run.await_ranks(2, after=2)
+        _, terms = self.stop_and_prove(run)
+        self.assertEqual(terms, [1, 2])
+
     def test_at_any_time_of_a_short_job(self):
         steps = 25
         job = (*MODEL, "--set", "epochs=100000", "--set", f"steps={steps}", "--set", "reproducible=true", "--set", "ranks.max=3")

@@ -38,13 +38,16 @@ def missing():
     return ""
 
 
-@unittest.skipIf(missing(), missing())
-class Hosts(coordinated.Coordinated):
+class OnHosts(coordinated.Coordinated):
+    """Hosts of their own, named h1 and so on, with ssh servers."""
+
+    hosts = 3
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.name = f"t{os.getpid() % 1000000}"
-        done = subprocess.run([NETNS, "up", "3", cls.name], text=True, capture_output=True, timeout=LIMIT_S)
+        done = subprocess.run([NETNS, "up", str(cls.hosts), cls.name], text=True, capture_output=True, timeout=LIMIT_S)
         if done.returncode != 0:
             raise AssertionError(done.stderr)
         cls.addClassCleanup(subprocess.run, [NETNS, "down", cls.name], check=True, timeout=LIMIT_S)
@@ -58,7 +61,7 @@ class Hosts(coordinated.Coordinated):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", cls.keys / "key"], **quiet)
         subprocess.run(["dropbearkey", "-t", "ed25519", "-f", cls.keys / "server"], **quiet)
         cls.addresses = [line.split()[1] for line in pathlib.Path(f"/run/paceline-netns/{cls.name}").read_text().splitlines()]
-        for number in range(1, 4):
+        for number in range(1, cls.hosts + 1):
             server = subprocess.Popen([NETNS, "exec", cls.name, f"h{number}", "unshare", "-m", "sh", "-c", SERVER, "sh", cls.keys,
                                        str(number)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             cls.addClassCleanup(lambda server=server: (server.kill(), server.wait()))
@@ -87,21 +90,29 @@ class Hosts(coordinated.Coordinated):
         self.assertEqual(summary["weights_sha256"], self.weights())
         return summary
 
-    def agents_on(self, host):
-        found = []
+    def ours_on(self, host):
+        """Our programs there, with what they were told to do."""
+        found = {}
         for pid in subprocess.run(["ip", "netns", "pids", f"{self.name}-{host}"], text=True, capture_output=True).stdout.split():
             try:
-                if pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1:2] == ["agent"]:
-                    found.append(int(pid))
+                program, *words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             except OSError:
-                pass
+                continue
+            if pathlib.Path(program).name.startswith("paceline"):
+                found[int(pid)] = words[:1]
         return found
 
+    def agents_on(self, host):
+        return [pid for pid, words in self.ours_on(host).items() if words == ["agent"]]
+
     def assert_nothing_left(self):
-        for host in ("h1", "h2", "h3"):
-            wait_for(lambda host=host: not self.agents_on(host), f"the end of all agents on {host}")
+        for host in (f"h{number}" for number in range(1, self.hosts + 1)):
+            wait_for(lambda host=host: not self.ours_on(host), f"the end of all that is ours on {host}")
         wait_for(lambda: not small.workers(self.folder), "the end of all workers")
 
+
+@unittest.skipIf(missing(), missing())
+class Hosts(OnHosts):
     def test_hosts_of_a_file(self):
         hosts = self.folder / "hosts"
         hosts.write_text(f"# two of them\n{self.addresses[0]} slots=1\n\n{self.addresses[1]} slots=2\n")

@@ -33,20 +33,36 @@ OF_MODEL = {
 }
 
 
+def is_stopped(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Disturbance:
-    """A job, and what is done to it. Of ranks one always stays that holds the state: nothing can save a job without."""
+    """A job, and what is done to it. Of ranks one always stays that holds the state: nothing can save a job without. That is one
+    that trains and is not frozen, and that no change of size which may be under way sends home."""
 
     def __init__(self, test, run, generator):
         self.test, self.run, self.generator = test, run, generator
+        self.least_wish = MOST_RANKS  # since the job had as many ranks as it wishes
         self.joined = []
+        self.leaving = set()  # nodes
         self.frozen = []  # the coordinator that is, of frozen_term
         self.done = []
 
     def training(self):
         """The ranks that train, as the coordinator sees it: one who died just now may be among them."""
         status = self.run.await_status(lambda status: status["state"] in ("running", "preparing"), "a running job")
-        return [rank for rank in status["ranks"] if rank["rank"] is not None and rank["state"] == "training"
-                and is_alive(rank["pid"])]
+        there = [rank for rank in status["ranks"] if rank["rank"] is not None and rank["state"] == "training"
+                 and is_alive(rank["pid"]) and not is_stopped(rank["pid"])]
+        if status["state"] == "running" and len(there) == status["wish"]:
+            self.least_wish = status["wish"]
+        return there
+
+    def stays(self, rank):
+        return rank["rank"] < self.least_wish and rank["node"] not in self.leaving
 
     def disturb(self):
         kind = self.generator.choice((self.kill, self.kill, self.kill_most, self.freeze, self.resize, self.resize, self.kill_coordinator,
@@ -61,8 +77,11 @@ class Disturbance:
 
     def signal_some(self, count, number):
         there = self.training()
-        chosen = self.generator.sample(there, min(count, max(len(there) - 1, 0)))
-        for rank in chosen:
+        saviours = [rank for rank in there if self.stays(rank)]
+        if not saviours:
+            return
+        there.remove(self.generator.choice(saviours))
+        for rank in self.generator.sample(there, min(count, len(there))):
             try:
                 os.kill(rank["pid"], number)
             except ProcessLookupError:
@@ -78,7 +97,9 @@ class Disturbance:
         self.signal_some(1, signal.SIGSTOP)
 
     def resize(self):
-        wait_for(lambda: self.run.ask("resize", self.generator.randrange(1, MOST_RANKS + 1))[0] == 0, "a resize")
+        ranks = self.generator.randrange(1, MOST_RANKS + 1)
+        self.least_wish = min(self.least_wish, ranks)
+        wait_for(lambda: self.run.ask("resize", ranks)[0] == 0, "a resize")
 
     def kill_coordinator(self):
         self.run.kill_coordinator()
@@ -95,22 +116,21 @@ class Disturbance:
 
     def join(self):
         if len(self.joined) < 2:
-            self.joined.append(self.test.join(self.run, f"joined{len(self.test.jobs)}"))
+            node = f"joined{len(self.test.jobs)}"
+            self.joined.append((node, self.test.join(self.run, node)))
 
     def leave(self):
         if self.joined:
-            self.joined.pop().send_signal(signal.SIGTERM)
+            node, agent = self.joined.pop()
+            self.leaving.add(node)
+            agent.send_signal(signal.SIGTERM)
 
     def kill_agent(self):
         """With its workers, which must not be all."""
         if not self.joined:
             return
-        agent = self.joined[-1]
-        try:
-            own = small.workers_of(agent.pid)
-        except FileNotFoundError:
-            return
-        if all(rank["pid"] in own for rank in self.training()):
+        node, agent = self.joined[-1]
+        if not any(self.stays(rank) and rank["node"] != node for rank in self.training()):
             return
         self.joined.pop()
         agent.kill()
@@ -149,7 +169,8 @@ class Soak(Coordinated):
             # However it was disturbed, it goes on.
             wait_for(lambda: run.steps() > before or run.process.poll() is not None, f"a step after {disturbance.done[-3:]}")
             if run.process.poll() is not None:
-                self.fail(f"after {disturbance.done[-5:]} it ended: {run.process.communicate()[1]}")
+                self.fail(f"after {len(disturbance.done)} disturbances, at last {disturbance.done[-5:]}, it ended: "
+                          f"{run.process.communicate()[1]}")
         self.thaw()
         summary, terms = self.stop_and_prove(run)
         for process in self.jobs:

@@ -92,6 +92,9 @@ void Simulation::check_end(const EndJob& end) {
       check(announced_.contains(generation),
             concat("generation ", generation, " trained, and the journal doesn't know of it"));
   if (end.status == "completed")
+    check(recorded_ == setting_.steps,
+          concat("I3: the journal has ", recorded_, " steps of a completed job"));
+  if (end.status == "completed")
     return check(std::ssize(committed_) == setting_.steps,
                  concat("it is completed after ", committed_.size(), " steps"));
   if (end.status == "stopped") return check(stop_sent_, "it is stopped, and nobody asked for it");

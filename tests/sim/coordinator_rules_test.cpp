@@ -371,10 +371,22 @@ TEST(P15, AllChangeAtOneCommitAndNothingIsInterrupted) {
 
 // ---- the simulation finds out who breaks a rule -----------------------------------------------------
 
+/// One rank or two, which change and die while there is no coordinator.
+Setting unwatched(std::uint64_t seed) {
+  Setting setting;
+  setting.seed = seed;
+  setting.job.max_ranks = 2;
+  setting.job.wish = 1;
+  setting.steps = 3000;
+  setting.compute = milliseconds(5);
+  setting.resizes = 40;
+  setting.crashes = setting.kills = 20;
+  return setting;
+}
+
 std::string found_out(Bug bug) {
   for (std::uint64_t seed = 1; seed <= 5000; ++seed) {
     Setting setting = Setting::random(seed);
-    setting.bug = bug;
     setting.resizes = setting.eager_kills = 8;
     if (bug == Bug::breaks_its_promise || bug == Bug::votes_after_its_report) {
       // A matter of the moment between a vote and its result.
@@ -384,6 +396,8 @@ std::string found_out(Bug bug) {
       setting.resizes = setting.eager_kills = 40;
       setting.eager_chances = bug == Bug::breaks_its_promise ? 10 : 3;
     }
+    if (bug == Bug::joins_without_the_log) setting = unwatched(seed);
+    setting.bug = bug;
     const Outcome outcome = Simulation(setting).run();
     if (outcome.violation.empty()) continue;
     std::cout << "seed " << seed << ", " << outcome.violation << "\n";
@@ -403,6 +417,11 @@ TEST(P7, TheSimulationFindsAWorkerThatUsesSumsOfAnOlderGeneration) {
 }
 TEST(P8, TheSimulationFindsAWorkerThatGivesWhatItHasNot) {
   EXPECT_NE(found_out(Bug::gives_what_it_has_not), "");
+}
+TEST(P8, TheSimulationFindsAJoinerThatLacksWhatTheJournalLacks) {
+  for (std::uint64_t seed = 1; seed <= 200; ++seed)
+    EXPECT_EQ(Simulation(unwatched(seed)).run().violation, "");
+  EXPECT_NE(found_out(Bug::joins_without_the_log), "");
 }
 TEST(P15, TheSimulationFindsAWorkerThatBreaksItsPromise) {
   EXPECT_NE(found_out(Bug::breaks_its_promise), "");

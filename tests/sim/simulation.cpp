@@ -273,6 +273,17 @@ void Simulation::said_by_agent(WorkerId id, const CoordinatorEffect& effect) {
   if (std::holds_alternative<DismissWorker>(effect)) known.dismissed = true;
 }
 
+/// Of an agent, and so on their way to all workers as what need not be kept.
+void Simulation::record_steps(std::int64_t from, std::int64_t to) {
+  check(from <= recorded_ + 1, concat("I3: steps ", recorded_ + 1, " to ", from - 1,
+                                      " were committed, and the journal can't have them"));
+  if (to <= recorded_) return;
+  recorded_ = to;
+  queue_.after(milliseconds(2), [this, to] {
+    for (auto& [id, worker] : workers_) worker.keeps_from = std::max(worker.keeps_from, to + 1);
+  });
+}
+
 void Simulation::crash() {
   if (!coordinator_ || end_) return;
   say(concat("the coordinator of term ", term_, " is lost"));
@@ -287,7 +298,6 @@ void Simulation::take_over() {
   options.term = term_;
   options.wish = wish_;
   options.history = journal_;
-  options.base_step = dice_.between(std::int64_t{0}, std::ssize(committed_));  // that the journal has
   std::vector<Generation> records;
   for (const auto& [number, record] : written_) {
     records.push_back(record);
@@ -299,7 +309,9 @@ void Simulation::take_over() {
     worker.known.member.worker = id;
     worker.known.gone = worker.phase == Phase::gone;
     found.push_back(worker.known);
+    record_steps(worker.known_steps.first, worker.known_steps.second);
   }
+  options.base_step = dice_.between(std::int64_t{0}, recorded_);  // it need not rely on all that is there
   say(concat("the coordinator of term ", term_, " takes over, with ", found.size(), " workers and ",
              records.size(), " records"));
   coordinator_.emplace(options);

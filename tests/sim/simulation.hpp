@@ -24,6 +24,7 @@ enum class Bug {
   forgets_what_is_reduced,  ///< says that it holds nothing of the step that it holds reduced (P7)
   gives_what_it_has_not,    ///< says that it has the whole state while it still receives it (P8)
   redoes_with_old_sums,     ///< applies what it has reduced when the step is to be done again (P7)
+  joins_without_the_log,    ///< gets the state, and not the steps that the journal still lacks
 };
 
 /// What a simulated job is, and what happens to it.
@@ -88,7 +89,8 @@ class Simulation {
     Instant does_since{};
     std::uint64_t doing = 0;  // grows with each change of what it does: older wake-ups mean nothing
     std::int64_t applied = 0;
-    std::uint64_t state = 0;  // hash of all that it has applied
+    std::int64_t keeps_from = 1;  // the first step that, as far as it knows, the journal lacks
+    std::uint64_t state = 0;      // hash of all that it has applied
     bool reduced = false;
     std::uint64_t gradients = 0;  // of the step after `applied`, if reduced
     bool complete = false;
@@ -103,7 +105,8 @@ class Simulation {
     std::string leave;     // after the apply in progress, for this reason
     bool evicted = false;  // EndWorker or DismissWorker was sent
     std::unique_ptr<Link> up, down;
-    FoundWorker known;  // to its agent, which outlives coordinators
+    FoundWorker known;                                        // to its agent, which outlives coordinators
+    std::pair<std::int64_t, std::int64_t> known_steps{1, 0};  // the same, from and to
   };
   /// The shared part of a step's collectives.
   struct Step {
@@ -159,6 +162,8 @@ class Simulation {
   void notice(Worker& worker, std::int64_t generation, const std::string& why);
   [[nodiscard]] Plane& plane_of(const Generation& record);
   [[nodiscard]] Standing standing(const Worker& worker) const;
+  void tell_steps(Worker& worker);
+  void record_steps(std::int64_t from, std::int64_t to);
 
   // network, coordinator, faults
   void report(Worker& worker, CoordinatorEvent event);
@@ -222,6 +227,7 @@ class Simulation {
   std::set<std::int64_t> by_the_dead_;  // records that a coordinator wrote after another had taken over
   Coordinator::State state_before_ = Coordinator::State::forming;
   CoordinatorHistory journal_;           // what the coordinators have announced
+  std::int64_t recorded_ = 0;            // steps in the journal
   std::set<std::int64_t> announced_;     // generations
   std::set<std::int64_t> trained_;       // generations that committed a step
   std::set<std::int64_t> acknowledged_;  // records that the coordinator knows to be written

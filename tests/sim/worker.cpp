@@ -215,6 +215,9 @@ void Simulation::received(Worker& worker) {
         "P8: a donor's state changed before all had received it");
   worker.applied = source.applied;
   worker.state = source.state;
+  worker.keeps_from = setting_.bug == Bug::joins_without_the_log
+                          ? worker.applied + 1
+                          : workers_.at(plane.record->members.front().worker).keeps_from;
   worker.complete = true;
   worker.reduced = false;
   plane.switched.insert(worker.id);
@@ -238,6 +241,7 @@ void Simulation::entered(Worker& worker) {
   const bool others_receive = plane.record->donors.size() < plane.members.size();
   if (setting_.entered_early || !is_donor || !others_receive)
     report(worker, WorkerEntered{worker.id, worker.in->generation});
+  tell_steps(worker);
   begin_step(worker);
 }
 
@@ -317,7 +321,7 @@ void Simulation::apply(Worker& worker) {
   trained_.insert(plane.record->generation);
   const Step result = plane.steps[worker.applied];
   worker.promised = false;
-  if (plane.record->members.front().worker == worker.id) report(worker, StepsCommitted{worker.applied});
+  tell_steps(worker);
   maybe_die(worker, "after the apply");
   if (worker.phase == Phase::gone) return;
   worker.phase = Phase::training;
@@ -332,6 +336,17 @@ void Simulation::apply(Worker& worker) {
   if (change) return change_generation(worker);
   if (worker.forget) forget_prepared(worker);
   begin_step(worker);
+}
+
+/// By rank 0: all that it keeps.
+void Simulation::tell_steps(Worker& worker) {
+  if (worker.in->members.front().worker != worker.id) return;
+  worker.known_steps = {worker.keeps_from, worker.applied};
+  worker.up->send([this, term = term_, steps = worker.known_steps] {
+    if (term != term_ || !coordinator_) return;
+    record_steps(steps.first, steps.second);
+    happen(StepsCommitted{steps.second});
+  });
 }
 
 void Simulation::change_generation(Worker& worker) {
@@ -453,6 +468,8 @@ void Simulation::leave(Worker& worker, const std::string& why) {
     const bool summed = collective.contributed.size() == worker.in->members.size();
     if (summed && !collective.voted.contains(worker.id)) vote(worker);
   }
+  check(worker.reduced || !plane_of(worker.in).steps[worker.applied + 1].voted.contains(worker.id),
+        concat("P6: worker ", worker.id, " has voted for a step, and reports that it holds nothing of it"));
   ++worker.doing;
   worker.phase = Phase::waiting;
   begin(worker, WorkPhase::other);

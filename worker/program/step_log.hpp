@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "agent_link.hpp"
+#include "paceline/allreduce.hpp"
 
 namespace paceline {
 
@@ -13,6 +14,8 @@ class StepLog {
   StepLog(AgentLink& link, const Clock& clock) : link_(link), clock_(clock) {}
 
   void add(StepFigures figures);
+  /// Collective: rank 0's becomes that of those who `take` it, as they take the state that those steps led to.
+  [[nodiscard]] Status share(Communicator& communicator, bool takes);
   /// The journal has the steps up to this one.
   void acknowledge(std::int64_t step);
   /// This rank reports from now on, and begins with all that it keeps; or it does no more.
@@ -26,6 +29,7 @@ class StepLog {
   const Clock& clock_;
   std::deque<StepFigures> steps_;
   std::size_t sent_ = 0;  // of them
+  std::int64_t acknowledged_ = 0;
   bool reports_ = false;
   Instant sent_at_{};
 };

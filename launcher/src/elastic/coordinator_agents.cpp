@@ -1,4 +1,6 @@
 // The agents that attend to a coordinator: who they are, and what becomes of those that fall silent.
+#include <unistd.h>
+
 #include <algorithm>
 #include <tuple>
 
@@ -11,11 +13,15 @@
 namespace paceline {
 namespace {
 
-// From an agent's last message to giving it and its workers up. It beats ten times a second.
+// From an agent's last message to giving it and its workers up. It beats ten times a second, and one whose
+// stream has broken opens another within a tenth of a second: those that are gone for good have none.
 constexpr Duration agent_silence = std::chrono::seconds(5);
+constexpr Duration agent_absence = std::chrono::seconds(3);
 constexpr Duration beat_interval = std::chrono::milliseconds(200);
-// Without any agent for so long there is no job any more.
+// Without any agent for so long there is no job any more; and where the one that has started this process is
+// gone too, nobody is on the way.
 constexpr Duration alone_limit = std::chrono::seconds(30);
+constexpr Duration orphan_limit = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -113,7 +119,9 @@ void CoordinatorProcess::send_all(const control::ToAgent& message) {
 
 void CoordinatorProcess::drop_silent_agents() {
   const auto silence = [this](const auto& agent) { return turn_at_ - agent.second.heard_at; };
-  const auto is_silent = [&](const auto& agent) { return silence(agent) >= agent_silence; };
+  const auto is_silent = [&](const auto& agent) {
+    return silence(agent) >= (agent.second.stream ? agent_silence : agent_absence);
+  };
   // Where none is heard they may all be stopped for a while, or the machine has too much to do: those whose
   // streams are there are waited for, as there is nobody whom the job could go on with.
   // Those who are stopped together fall silent together, but not to the millisecond.
@@ -123,10 +131,13 @@ void CoordinatorProcess::drop_silent_agents() {
   for (const auto& each : roster_.agents())
     if (is_silent(each) && (some_are_heard || !each.second.stream)) silent.push_back(each.first);
   for (const std::string& name : silent)
-    drop_agent(name, concat("has not been heard of for ", to_seconds(agent_silence), " s"));
+    drop_agent(name, concat("has not been heard of for ",
+                            to_seconds(roster_.find(name)->stream ? agent_silence : agent_absence), " s"));
   if (!roster_.agents().empty()) alone_since_ = clock_.now();
   if (alone_since_ == Instant{}) alone_since_ = clock_.now();
-  if (clock_.now() - alone_since_ >= alone_limit) fail("all agents of the job are gone");
+  const bool is_orphan = options_.starter != 0 && ::getppid() != options_.starter;
+  if (clock_.now() - alone_since_ >= (is_orphan ? orphan_limit : alone_limit))
+    fail("all agents of the job are gone");
 }
 
 void CoordinatorProcess::drop_agent(const std::string& name, const std::string& why) {

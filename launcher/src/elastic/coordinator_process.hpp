@@ -28,9 +28,10 @@ class CoordinatorProcess {
   struct Options {
     std::string run_dir;
     std::int64_t term = 1;
-    std::string node;       ///< this machine's, for people
-    std::string host{};     ///< where it listens
-    bool succeeds = false;  ///< another coordinator, in the job that is going on
+    std::string node;          ///< this machine's, for people
+    std::string host{};        ///< where it listens
+    bool succeeds = false;     ///< another coordinator, in the job that is going on
+    std::int64_t starter = 0;  ///< the process that has started this one, if it is to be looked after
   };
   /// From taking the term to the job's end, or to the end of this coordinator's part in it.
   [[nodiscard]] static Status run(const Options& options);
