@@ -20,8 +20,10 @@ int coordinate(const CoordinatorCommand& command) {
   set_log_level(LogLevel::info);
   const Result<Place> place = find_place([](const char* name) { return environment(name); });
   const std::string node = place.ok() ? place->node : "";
-  const Status ended = CoordinatorProcess::run(
-      {.run_dir = absolute_path(command.run_dir), .term = command.after + 1, .node = node, .starter = ::getppid()});
+  const Status ended = CoordinatorProcess::run({.run_dir = absolute_path(command.run_dir),
+                                                .term = command.after + 1,
+                                                .node = node,
+                                                .starter = ::getppid()});
   if (ended.ok()) return exit_done;
   // Another was faster, or has taken over.
   if (ended.error().code == ErrorCode::already_exists) {
