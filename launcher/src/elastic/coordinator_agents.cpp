@@ -18,8 +18,8 @@ namespace {
 constexpr Duration agent_silence = std::chrono::seconds(5);
 constexpr Duration agent_absence = std::chrono::seconds(3);
 constexpr Duration beat_interval = std::chrono::milliseconds(200);
-// Without any agent for so long there is no job any more; and where the one that has started this process is
-// gone too, nobody is on the way.
+// Without any agent for so long there is no job any more. Where there was only the one that has started this
+// process, and that is gone, nobody is on the way.
 constexpr Duration alone_limit = std::chrono::seconds(30);
 constexpr Duration orphan_limit = std::chrono::seconds(3);
 
@@ -135,7 +135,8 @@ void CoordinatorProcess::drop_silent_agents() {
                             to_seconds(roster_.find(name)->stream ? agent_silence : agent_absence), " s"));
   if (!roster_.agents().empty()) alone_since_ = clock_.now();
   if (alone_since_ == Instant{}) alone_since_ = clock_.now();
-  const bool is_orphan = options_.starter != 0 && ::getppid() != options_.starter;
+  const bool has_one_agent = facts_.agents <= 1 && facts_.attending.size() <= 1;
+  const bool is_orphan = has_one_agent && options_.starter != 0 && ::getppid() != options_.starter;
   if (clock_.now() - alone_since_ >= (is_orphan ? orphan_limit : alone_limit))
     fail("all agents of the job are gone");
 }
