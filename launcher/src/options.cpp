@@ -112,6 +112,7 @@ void add_job_commands(CLI::App& app, Parsed& parsed) {
   CLI::App* coordinator = app.add_subcommand("coordinator", "")->group("");
   coordinator->add_option("RUN", parsed.coordinator.run_dir)->required();
   coordinator->add_option("--after", parsed.coordinator.after)->required();
+  coordinator->add_option("--starter", parsed.coordinator.starter);
   CLI::App* agent = app.add_subcommand("agent", "")->group("");
   agent->add_option("--see", parsed.agent.must_see)->allow_extra_args(false);
   agent->add_flag("--resources", parsed.agent.with_resources);

@@ -129,7 +129,8 @@ struct DoctorOptions {
 /// Given by agents, not by people.
 struct CoordinatorCommand {
   std::string run_dir;
-  std::int64_t after = 0;  ///< the term that it is to follow
+  std::int64_t after = 0;    ///< the term that it is to follow
+  std::int64_t starter = 0;  ///< the process that starts it; 0: nobody who is to be looked after
 };
 
 /// Given by launchers, not by people.

@@ -24,7 +24,7 @@ class ManyRanks(hosts.OnHosts):
         run = self.start_on(",".join(f"{address}:{RANKS // self.hosts}" for address in self.addresses), "--ranks", str(RANKS), *JOB)
         run.await_steps(1)
         print(f"{RANKS} ranks: {time.monotonic() - begin:.1f} s to the first step", flush=True)
-        self.assertEqual(len(run.status()["ranks"]), RANKS)
+        run.await_status(lambda status: len(status["ranks"]) == RANKS, f"{RANKS} ranks")
         run.await_steps(run.steps() + 20)
         begin = time.monotonic()
         run.process.send_signal(signal.SIGTERM)

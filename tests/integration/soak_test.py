@@ -180,7 +180,8 @@ class Soak(Coordinated):
               f"resizes, {len(terms)} terms, generation {summary['generation']}", flush=True)
         undisturbed = self.start("--ranks", "1", *job, "--set", f"steps={steps}", "--set", "checkpoint={every_steps: -1}")
         wait_for(lambda: undisturbed.process.poll() is not None, "the end of the undisturbed run", limit_s=LIMIT_S + steps)
-        self.assertEqual(undisturbed.finish()["weights_sha256"], summary["weights_sha256"])
+        self.assertEqual(undisturbed.finish()["weights_sha256"], summary["weights_sha256"],
+                         f"{undisturbed.err}; it says {undisturbed.out[-500:]}")
 
 
 if __name__ == "__main__":

@@ -396,7 +396,7 @@ std::string found_out(Bug bug) {
       setting.resizes = setting.eager_kills = 40;
       setting.eager_chances = bug == Bug::breaks_its_promise ? 10 : 3;
     }
-    if (bug == Bug::joins_without_the_log) setting = unwatched(seed);
+    if (bug == Bug::joins_without_the_log || bug == Bug::log_after_the_state) setting = unwatched(seed);
     setting.bug = bug;
     const Outcome outcome = Simulation(setting).run();
     if (outcome.violation.empty()) continue;
@@ -422,6 +422,7 @@ TEST(P8, TheSimulationFindsAJoinerThatLacksWhatTheJournalLacks) {
   for (std::uint64_t seed = 1; seed <= 200; ++seed)
     EXPECT_EQ(Simulation(unwatched(seed)).run().violation, "");
   EXPECT_NE(found_out(Bug::joins_without_the_log), "");
+  EXPECT_NE(found_out(Bug::log_after_the_state), "");
 }
 TEST(P15, TheSimulationFindsAWorkerThatBreaksItsPromise) {
   EXPECT_NE(found_out(Bug::breaks_its_promise), "");

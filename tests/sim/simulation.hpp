@@ -25,6 +25,7 @@ enum class Bug {
   gives_what_it_has_not,    ///< says that it has the whole state while it still receives it (P8)
   redoes_with_old_sums,     ///< applies what it has reduced when the step is to be done again (P7)
   joins_without_the_log,    ///< gets the state, and not the steps that the journal still lacks
+  log_after_the_state,      ///< has those a moment later, if who gives them still lives
 };
 
 /// What a simulated job is, and what happens to it.

@@ -215,9 +215,16 @@ void Simulation::received(Worker& worker) {
         "P8: a donor's state changed before all had received it");
   worker.applied = source.applied;
   worker.state = source.state;
-  worker.keeps_from = setting_.bug == Bug::joins_without_the_log
-                          ? worker.applied + 1
-                          : workers_.at(plane.record->members.front().worker).keeps_from;
+  const WorkerId first = plane.record->members.front().worker;
+  const bool lacks_the_log =
+      setting_.bug == Bug::joins_without_the_log || setting_.bug == Bug::log_after_the_state;
+  worker.keeps_from = lacks_the_log ? worker.applied + 1 : workers_.at(first).keeps_from;
+  if (setting_.bug == Bug::log_after_the_state)
+    later(worker.id, milliseconds(200), 0,
+          [this, first, keeps_from = workers_.at(first).keeps_from](Worker& one) {
+            if (workers_.at(first).phase != Phase::gone)
+              one.keeps_from = std::min(one.keeps_from, keeps_from);
+          });
   worker.complete = true;
   worker.reduced = false;
   plane.switched.insert(worker.id);

@@ -157,12 +157,15 @@ TEST_F(RosterTest, AGpuIsOneAgentsOfItsNode) {
   };
   add("without", 0, {"x"});
   roster_.add(with_gpus("a", "x", {"GPU-1", "GPU-2"}), 3, Instant{});
-  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {"GPU-3", "GPU-2"})), "GPU-2");
-  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {"GPU-3"})), "");
-  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "x", {})), "");
-  EXPECT_EQ(roster_.shared_gpu(with_gpus("b", "y", {"GPU-1"})), "")
+  const auto shared = roster_.shared_gpu(with_gpus("b", "x", {"GPU-3", "GPU-2"}));
+  ASSERT_TRUE(shared.has_value());
+  EXPECT_EQ(shared->uuid, "GPU-2");
+  EXPECT_EQ(shared->other, "a");
+  EXPECT_FALSE(roster_.shared_gpu(with_gpus("b", "x", {"GPU-3"})));
+  EXPECT_FALSE(roster_.shared_gpu(with_gpus("b", "x", {})));
+  EXPECT_FALSE(roster_.shared_gpu(with_gpus("b", "y", {"GPU-1"})))
       << "another node's, whose name is the same";
-  EXPECT_EQ(roster_.shared_gpu(with_gpus("a", "x", {"GPU-1"})), "") << "it begins anew";
+  EXPECT_FALSE(roster_.shared_gpu(with_gpus("a", "x", {"GPU-1"}))) << "it begins anew";
 }
 
 TEST_F(RosterTest, WorkersThatAnAgentReportsInSlotsItDoesNotHave) {

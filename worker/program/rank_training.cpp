@@ -106,11 +106,12 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   else
     PACELINE_TRY(trainer_->enter(*communicator_));
   alone_.reset();
+  // Before the state: who holds that, and nobody else may then, has to know the steps that led to it.
+  if (form_.donors > 0 && form_.donors < communicator_->size())
+    PACELINE_TRY(log_.share(*communicator_, form_.rank >= form_.donors));
   PACELINE_ASSIGN(const Transfer transfer, share_state());
   complete_ = true;
   PACELINE_TRY(agree_where_to_begin());
-  if (form_.donors > 0 && form_.donors < communicator_->size())
-    PACELINE_TRY(log_.share(*communicator_, form_.rank >= form_.donors));
   telemetry_.enter(
       {steady_clock.now(), form_.generation, form_.rank, communicator_->size(), counters_.committed},
       form_.members[static_cast<std::size_t>(form_.rank)].node);

@@ -64,6 +64,15 @@ void CoordinatorProcess::refuse(control::StreamId stream, const std::string& why
   server_->close(stream);
 }
 
+/// Empty: there is none. An agent that is gone makes room for who got its GPU.
+std::string CoordinatorProcess::gpu_that_another_has(const control::Register& self) {
+  while (const auto shared = roster_.shared_gpu(self)) {
+    if (roster_.find(shared->other)->stream) return shared->uuid;
+    drop_agent(shared->other, "is gone, and another has its GPU");
+  }
+  return "";
+}
+
 void CoordinatorProcess::register_agent(control::StreamId stream, const control::FromAgent& message) {
   const control::Register& self = message.register_();
   if (self.version() != control::version || self.program_version() != PACELINE_VERSION)
@@ -77,8 +86,9 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
   if (agent != nullptr && agent->stream) server_->close(*agent->stream);
   const bool known_workers = again || !options_.succeeds;
   if (!again) {
-    if (const std::string gpu = roster_.shared_gpu(self); !gpu.empty()) {
-      if (coordinator_)
+    if (const std::string gpu = gpu_that_another_has(self); !gpu.empty()) {
+      const bool joins = self.index() >= facts_.agents;
+      if (joins || coordinator_ || options_.succeeds)
         return refuse(stream,
                       concat("GPU ", gpu, " of node ", self.slots(0),
                              " is another agent's of this job already: leave it out of CUDA_VISIBLE_DEVICES"),
@@ -87,8 +97,10 @@ void CoordinatorProcess::register_agent(control::StreamId stream, const control:
                                ": give each one of its own (srun --gpus-per-task=1), or all of them the "
                                "whole node's");
     }
+    agent = roster_.find(self.agent());
     if (agent != nullptr) drop_agent(self.agent(), "began anew");
     agent = &roster_.add(self, options_.term, clock_.now());
+    seen_.insert(self.agent());
     attending_changed_ = true;
     log(LogLevel::info, concat(self.agent(), " registered with ", agent->slots.size(), " slots"));
   }
@@ -119,8 +131,10 @@ void CoordinatorProcess::send_all(const control::ToAgent& message) {
 
 void CoordinatorProcess::drop_silent_agents() {
   const auto silence = [this](const auto& agent) { return turn_at_ - agent.second.heard_at; };
-  const auto is_silent = [&](const auto& agent) {
-    return silence(agent) >= (agent.second.stream ? agent_silence : agent_absence);
+  const auto is_silent = [&](const auto& each) {
+    const Roster::Agent& agent = each.second;
+    if (agent.stream) return silence(each) >= agent_silence;
+    return turn_at_ - std::max(agent.heard_at, agent.broken_at) >= agent_absence;
   };
   // Where none is heard they may all be stopped for a while, or the machine has too much to do: those whose
   // streams are there are waited for, as there is nobody whom the job could go on with.
@@ -135,8 +149,8 @@ void CoordinatorProcess::drop_silent_agents() {
                             to_seconds(roster_.find(name)->stream ? agent_silence : agent_absence), " s"));
   if (!roster_.agents().empty()) alone_since_ = clock_.now();
   if (alone_since_ == Instant{}) alone_since_ = clock_.now();
-  const bool has_one_agent = facts_.agents <= 1 && facts_.attending.size() <= 1;
-  const bool is_orphan = has_one_agent && options_.starter != 0 && ::getppid() != options_.starter;
+  const bool had_one_agent = facts_.agents <= 1 && facts_.attending.size() <= 1 && seen_.size() <= 1;
+  const bool is_orphan = had_one_agent && options_.starter != 0 && ::getppid() != options_.starter;
   if (clock_.now() - alone_since_ >= (is_orphan ? orphan_limit : alone_limit))
     fail("all agents of the job are gone");
 }

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
 
@@ -23,7 +21,7 @@ int coordinate(const CoordinatorCommand& command) {
   const Status ended = CoordinatorProcess::run({.run_dir = absolute_path(command.run_dir),
                                                 .term = command.after + 1,
                                                 .node = node,
-                                                .starter = ::getppid()});
+                                                .starter = command.starter});
   if (ended.ok()) return exit_done;
   // Another was faster, or has taken over.
   if (ended.error().code == ErrorCode::already_exists) {

@@ -190,9 +190,10 @@ Status CoordinatorLink::succeed_if_due() {
 Status CoordinatorLink::start_coordinator() {
   child_after_ = session_ ? session_->term() : first_term_ - 1;
   const std::string after = concat(child_after_), log_path = log_of(run_dir_, child_after_ + 1);
+  const std::string self = concat(::getpid());
   std::string program = "/proc/self/exe";
-  const char* const arguments[] = {"paceline", "coordinator", run_dir_.c_str(),
-                                   "--after",  after.c_str(), nullptr};
+  const char* const arguments[] = {"paceline",    "coordinator", run_dir_.c_str(), "--after",
+                                   after.c_str(), "--starter",   self.c_str(),     nullptr};
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&files);

@@ -197,8 +197,11 @@ void CoordinatorProcess::poll_once() {
       answer(asked->question, asked->request);
       continue;
     }
-    if (const auto* message = std::get_if<control::Heard>(&event))
-      if (Roster::Agent* const agent = roster_.of_stream(message->stream)) agent->is_heard(clock_.now());
+    if (const auto* message = std::get_if<control::Heard>(&event)) {
+      Roster::Agent* agent = roster_.of_stream(message->stream);
+      if (message->message.has_register_()) agent = roster_.find(message->message.register_().agent());
+      if (agent != nullptr) agent->is_heard(clock_.now());
+    }
     backlog_.push_back(std::move(event));
   }
   work_off_backlog();
@@ -213,7 +216,10 @@ void CoordinatorProcess::work_off_backlog() {
     if (const auto* message = std::get_if<control::Heard>(&event)) {
       heard(message->stream, message->message);
     } else if (const auto* closed = std::get_if<control::Closed>(&event)) {
-      if (Roster::Agent* const agent = roster_.of_stream(closed->stream)) agent->stream.reset();
+      if (Roster::Agent* const agent = roster_.of_stream(closed->stream)) {
+        agent->stream.reset();
+        agent->broken_at = clock_.now();
+      }
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,7 @@ class CoordinatorProcess {
   // agents
   void heard(control::StreamId stream, const control::FromAgent& message);
   void register_agent(control::StreamId stream, const control::FromAgent& message);
+  [[nodiscard]] std::string gpu_that_another_has(const control::Register& self);
   void refuse(control::StreamId stream, const std::string& why, bool for_good = false);
   void send(Roster::Agent& agent, control::ToAgent message);
   void send_all(const control::ToAgent& message);
@@ -153,6 +155,7 @@ class CoordinatorProcess {
   std::optional<Coordinator> coordinator_;  // nothing until all agents are there, or waited for long enough
   Roster roster_;
   std::vector<FoundWorker> found_;          // where it succeeds another
+  std::set<std::string> seen_;              // agents that have registered here
   std::string launch_problem_;              // why the job can't begin
   std::vector<WorkerMessage> told_before_;  // steps and evaluations that they had reported
   std::map<WorkerId, Worker> workers_;

@@ -136,14 +136,14 @@ std::vector<WorkerId> Roster::workers_on_node(const std::string& node) const {
   return ids;
 }
 
-std::string Roster::shared_gpu(const control::Register& message) const {
+std::optional<Roster::SharedGpu> Roster::shared_gpu(const control::Register& message) const {
   for (const auto& [name, agent] : agents_) {
     if (name == message.agent() || agent.slots.empty() || message.slots().empty()) continue;
     if (agent.slots.front() != message.slots(0)) continue;
     for (const std::string& gpu : message.gpus())
-      if (std::ranges::find(agent.gpus, gpu) != agent.gpus.end()) return gpu;
+      if (std::ranges::find(agent.gpus, gpu) != agent.gpus.end()) return SharedGpu{gpu, name};
   }
-  return "";
+  return std::nullopt;
 }
 
 bool Roster::has_node(const std::string& node) const {

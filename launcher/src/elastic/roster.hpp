@@ -34,6 +34,7 @@ class Roster {
     std::uint64_t session_number = 0;
     Session session;
     std::optional<control::StreamId> stream;  ///< nothing: broken
+    Instant broken_at{};                      ///< when it last broke
     Instant heard_at{};   ///< or when it may have been, had the coordinator not stood still
     bool spared = false;  ///< the latter; once for each time that it is heard
     bool leaves = false;  ///< no more workers are started there
@@ -68,8 +69,12 @@ class Roster {
   [[nodiscard]] std::vector<WorkerId> workers_of_agent(const std::string& name) const;
   [[nodiscard]] std::vector<WorkerId> workers_on_node(const std::string& node) const;
 
-  /// The UUID of a GPU that this agent and another on its node have. Empty: there is none.
-  [[nodiscard]] std::string shared_gpu(const control::Register& message) const;
+  /// A GPU that this agent and another on its node have.
+  struct SharedGpu {
+    std::string uuid;
+    std::string other;  ///< agent
+  };
+  [[nodiscard]] std::optional<SharedGpu> shared_gpu(const control::Register& message) const;
   /// Whether an agent has a slot there.
   [[nodiscard]] bool has_node(const std::string& node) const;
   /// No more workers are started there, by agents that come later neither.
