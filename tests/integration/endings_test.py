@@ -4,7 +4,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import unittest
@@ -13,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import coordinated
 import training_test as small
 from coordinated import ENDLESS, Run
-from elastic_test import LIMIT_S, wait_for
+from elastic_test import wait_for
 
 # From the end of the launcher to that of all else it takes some three seconds at most, on a machine that has time.
 SOON_S = 20
