@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "format.hpp"
 #include "paceline/base/text.hpp"
@@ -24,17 +25,21 @@ Display::~Display() {
   clear_bar();
 }
 
+void Display::write(int fd, std::string_view text) {
+  reader_pauses_ = !put(fd, text, reader_pauses_ ? 0 : line_patience_ms);
+}
+
 void Display::line(std::string_view text) {
   if (options_.quiet || options_.silent) return;
   clear_bar();
-  put(options_.news_fd, concat(text, "\n"), line_patience_ms);
+  write(options_.news_fd, concat(text, "\n"));
   draw_bar();
 }
 
 void Display::warning(std::string_view text) {
   if (options_.silent) return;
   clear_bar();
-  put(options_.trouble_fd, concat("paceline: ", text, "\n"), line_patience_ms);
+  write(options_.trouble_fd, concat("paceline: ", text, "\n"));
   draw_bar();
 }
 
@@ -45,20 +50,20 @@ void Display::end_progress() {
 
 void Display::error(std::string_view text) {
   end_progress();
-  put(options_.trouble_fd, concat("paceline: ", text, "\n"), line_patience_ms);
+  std::ignore = put(options_.trouble_fd, concat("paceline: ", text, "\n"), line_patience_ms);
 }
 
 void Display::draw_bar() {
   if (!terminal_ || !last_) return;
   // One column stays free: in the last one some terminals wrap.
   const std::string bar = progress_bar(*last_, terminal_width(options_.news_fd) - 1);
-  put(options_.news_fd, concat("\r\x1b[K", bar), 0);
+  std::ignore = put(options_.news_fd, concat("\r\x1b[K", bar), 0);
   bar_is_drawn_ = true;
 }
 
 void Display::clear_bar() {
   if (!bar_is_drawn_) return;
-  put(options_.news_fd, "\r\x1b[K", line_patience_ms);
+  write(options_.news_fd, "\r\x1b[K");
   bar_is_drawn_ = false;
 }
 

@@ -10,8 +10,8 @@
 namespace paceline {
 
 /// What a person sees of a run: a progress bar on a terminal, plain lines elsewhere. News goes to standard
-/// output, trouble to standard error. No write waits for a reader for more than a second: a terminal that is
-/// paused must not hold up the agent.
+/// output, trouble to standard error. A reader who pauses is waited for once, for a second, and then misses
+/// lines until it reads again: the agent and its workers must not be held up.
 class Display {
  public:
   struct Options {
@@ -37,6 +37,7 @@ class Display {
   void end_progress();
 
  private:
+  void write(int fd, std::string_view text);
   void draw_bar();
   void clear_bar();
   void finish_epoch(std::int64_t epoch);
@@ -46,6 +47,7 @@ class Display {
   Options options_;
   bool terminal_;
   bool bar_is_drawn_ = false;
+  bool reader_pauses_ = false;
   std::optional<ProgressMessage> last_;
   std::optional<Instant> last_shown_;
   std::int64_t finished_epoch_ = 0;  ///< the last one that has its line

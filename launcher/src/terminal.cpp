@@ -15,14 +15,15 @@ constexpr std::size_t most_at_once = 4096;
 
 }  // namespace
 
-void put(int fd, std::string_view text, int patience_ms) {
+bool put(int fd, std::string_view text, int patience_ms) {
   while (!text.empty()) {
     pollfd entry{fd, POLLOUT, 0};
-    if (::poll(&entry, 1, patience_ms) <= 0 || (entry.revents & POLLOUT) == 0) return;
+    if (::poll(&entry, 1, patience_ms) <= 0 || (entry.revents & POLLOUT) == 0) return false;
     const ssize_t written = ::write(fd, text.data(), std::min(text.size(), most_at_once));
-    if (written < 0 && errno != EINTR) return;
+    if (written < 0 && errno != EINTR) return false;
     if (written > 0) text.remove_prefix(static_cast<std::size_t>(written));
   }
+  return true;
 }
 
 std::size_t terminal_width(int fd) {

@@ -1,5 +1,6 @@
 """Ways in which a job ends, good and bad: soon after each nothing of it is left, no process and no file but its run directory."""
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -190,6 +191,19 @@ class Endings(Marked):
         run.await_term(2)
         kill(run.process.pid, number=signal.SIGTERM)
         self.await_end(run)
+        self.assert_nothing_left()
+
+    def test_whoever_reads_what_it_says_has_paused(self):
+        # A line for each epoch, of two steps, and room for some hundred lines: it trains on, and ends as it should.
+        run = self.start_marked("--ranks", "1", "--set", "epochs=100000", "--set", "batch.global=1500")
+        fcntl.fcntl(run.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        run.await_steps(300)
+        time.sleep(8)  # a worker whose agent has no time for it gives up after 5
+        run.await_steps(run.steps() + 20)
+        self.assertEqual(run.generation(), 1)
+        kill(run.process.pid, number=signal.SIGTERM)
+        self.await_end(run)
+        self.assertEqual(run.finish()["status"], "stopped")
         self.assert_nothing_left()
 
     # ---- it is killed ----
