@@ -18,11 +18,16 @@ MODEL = ("--set", "model={kind: cnn}", "--set", "batch.global=256")
 ENDLESS = (*MODEL, "--set", "epochs=100000")
 
 
-def is_alive(pid):
+def state_of(pid):
+    """The kernel's letter for what a process does, Z and T among them; nothing where there is none."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+
+
+def is_alive(pid):
+    return state_of(pid) not in (None, "Z")
 
 
 def coordinators(folder):

@@ -14,7 +14,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import training_test as small
-from coordinated import Coordinated, is_alive
+from coordinated import Coordinated, is_alive, state_of
 from elastic_test import LIMIT_S, wait_for
 
 TIMES = int(os.environ.get("PACELINE_SOAK", "12"))
@@ -33,13 +33,6 @@ OF_MODEL = {
 }
 
 
-def is_stopped(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 class Disturbance:
     """A job, and what is done to it. Of ranks one always stays that holds the state: nothing can save a job without. That is one
     that trains and is not frozen, and that no change of size which may be under way sends home."""
@@ -56,7 +49,7 @@ class Disturbance:
         """The ranks that train, as the coordinator sees it: one who died just now may be among them."""
         status = self.run.await_status(lambda status: status["state"] in ("running", "preparing"), "a running job")
         there = [rank for rank in status["ranks"] if rank["rank"] is not None and rank["state"] == "training"
-                 and is_alive(rank["pid"]) and not is_stopped(rank["pid"])]
+                 and state_of(rank["pid"]) not in (None, "Z", "T")]
         if status["state"] == "running" and len(there) == status["wish"]:
             self.least_wish = status["wish"]
         return there
