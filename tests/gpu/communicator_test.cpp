@@ -307,13 +307,8 @@ std::string one_gpu_by_mistake(Communicator& host) {
   return {};
 }
 
-struct Test {
-  std::string name;
-  std::function<Outcome()> run;
-};
-
-std::vector<Test> all_tests() {
-  std::vector<Test> tests;
+std::vector<RankTest> all_tests() {
+  std::vector<RankTest> tests;
   const auto add = [&tests](std::string name, std::function<Outcome()> run) {
     tests.push_back({std::move(name), std::move(run)});
   };
@@ -327,6 +322,7 @@ std::vector<Test> all_tests() {
     add("collectives_" + where, [way = way, nodes = nodes] {
       return run_ranks(nodes, [way](Communicator& host, int) { return every_collective(host, way); });
     });
+    tests.back().small = std::string_view(nodes).size() == 2;
     if (way == Way::nccl) continue;
     add("codecs_" + where, [way = way, nodes = nodes] {
       return run_ranks(nodes, [way](Communicator& host, int) { return codecs(host, way); });
@@ -351,24 +347,11 @@ std::vector<Test> all_tests() {
   return tests;
 }
 
-int run_tests(std::string_view part) {
-  int failed = 0;
-  for (const Test& test : all_tests()) {
-    if (test.name.find(part) == std::string::npos) continue;
-    const Outcome outcome = test.run();
-    if (outcome.failed) ++failed;
-    std::printf("%s %s\n", outcome.failed ? "FAILED" : (outcome.skipped ? "SKIPPED" : "ok"),
-                test.name.c_str());
-    std::fflush(stdout);
-  }
-  std::printf("%d failed\n", failed);
-  return failed == 0 ? 0 : 1;
-}
-
 }  // namespace
 }  // namespace paceline::gpu_testing
 
 int main(int count, char** arguments) {
-  paceline::gpu_testing::require_gpu_elsewhere("communicator_test");
-  return paceline::gpu_testing::run_tests(count > 1 ? arguments[1] : "");
+  using namespace paceline::gpu_testing;
+  require_gpu_elsewhere("communicator_test");
+  return run_rank_tests(all_tests(), count > 1 ? arguments[1] : "");
 }

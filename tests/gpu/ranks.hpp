@@ -103,6 +103,27 @@ inline Outcome run_ranks(const std::string& nodes, const RankBody& body, int die
   return outcome;
 }
 
+struct RankTest {
+  std::string name;
+  std::function<Outcome()> run;
+  bool small = false;  ///< also run where everything is a hundred times slower
+};
+
+/// Those whose name has `part` in it, or with --small those that are; the exit status.
+inline int run_rank_tests(const std::vector<RankTest>& tests, std::string_view part) {
+  int failed = 0;
+  for (const RankTest& test : tests) {
+    if (part == "--small" ? !test.small : test.name.find(part) == std::string::npos) continue;
+    const Outcome outcome = test.run();
+    if (outcome.failed) ++failed;
+    std::printf("%s %s\n", outcome.failed ? "FAILED" : (outcome.skipped ? "SKIPPED" : "ok"),
+                test.name.c_str());
+    std::fflush(stdout);
+  }
+  std::printf("%d failed\n", failed);
+  return failed == 0 ? 0 : 1;
+}
+
 /// As require_gpu, in a process of its own.
 inline void require_gpu_elsewhere(const char* program) {
   std::fflush(stdout);

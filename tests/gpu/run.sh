@@ -148,12 +148,48 @@ run_benchmark() {
   fi
 }
 
+# Plain PyTorch beside training_bench, in turn, since a machine's speed changes.
+run_beside_pytorch() {
+  local bench=$build_dir/gpu/training_bench json=$log_dir/pytorch.jsonl
+  [ -x "$bench" ] || return
+  rm -f "$json"
+  for _ in 1 2 3; do
+    run pytorch_bench 900 python3 "$source_dir/tests/gpu/pytorch_bench.py" --json "$json"
+    case $? in
+      0) ;;
+      77)
+        row pytorch_bench skipped "$(grep -m 1 SKIPPED "$log_dir/pytorch_bench.log" | sed 's/^SKIPPED pytorch_bench: //')"
+        return
+        ;;
+      *)
+        failed=1
+        row pytorch_bench FAILED "$log_dir/pytorch_bench.log"
+        return
+        ;;
+    esac
+    run training_bench.beside 900 "$bench" --gpu-only --json "$json"
+  done
+  python3 - "$json" <<'END' | while read -r line; do row pytorch_bench measured "$line"; done
+import collections, json, statistics, sys
+times = collections.defaultdict(list)
+for line in open(sys.argv[1], encoding="utf-8"):
+    row = json.loads(line)
+    who = "pytorch" if "pytorch" in row else "paceline"
+    times[row.get("pytorch") or row["training"], row["type"], who].append(row["step_ms"])
+for (model, dtype, who), theirs in sorted(times.items()):
+    ours = times.get((model, dtype, "paceline"))
+    if who == "pytorch" and ours:
+        print(f"model={model}  type={dtype}  pytorch_ms={statistics.median(theirs)}  paceline_ms={statistics.median(ours)}"
+              f"  ratio={statistics.median(ours) / statistics.median(theirs):.3f}")
+END
+}
+
 # Memory errors and races, where the tool is there; on less data, since it is a hundred times slower.
 run_sanitizer() {
   local program=$1 name tool
   name=$(basename "$program")
   for tool in memcheck racecheck; do
-    run "$name.$tool" 900 compute-sanitizer --tool $tool --error-exitcode 99 "$program" --small
+    run "$name.$tool" 900 compute-sanitizer --tool $tool --target-processes all --error-exitcode 99 "$program" --small
     case $? in
       0) row "$name" passed "compute-sanitizer $tool: $(grep -m 1 'SUMMARY' "$log_dir/$name.$tool.log" | sed 's/=* *//')" ;;
       77) row "$name" skipped "compute-sanitizer $tool: no GPU" ;;
@@ -171,6 +207,7 @@ find_libraries
 build
 for program in "$build_dir"/gpu/*_test; do [ -x "$program" ] && run_test "$program"; done
 for program in "$build_dir"/gpu/*_bench; do [ -x "$program" ] && run_benchmark "$program"; done
+run_beside_pytorch
 if ! command -v compute-sanitizer >/dev/null; then
   row compute-sanitizer skipped "not found"
 elif [ -z "$gpu" ]; then

@@ -1,7 +1,6 @@
 // The training step on made-up samples, one rank: that it builds where there is LibTorch and nothing else,
 // and what a step takes in each type, on the CPU and, where there is one, on a GPU. There also what of the
-// step is not the model's own: sums, commit, the optimizer on the host and the way of the weights to the
-// device.
+// step is not the model's own: sums, commit and the optimizer.
 
 #include <algorithm>
 #include <chrono>
@@ -97,8 +96,8 @@ Status measure(const ComputeDevice& device, std::FILE* json) {
   return {};
 }
 
-int run(std::FILE* json) {
-  std::vector<ComputeDevice> devices(1);
+int run(std::FILE* json, bool gpu_only) {
+  std::vector<ComputeDevice> devices(gpu_only ? 0 : 1);
   const Result<ComputeDevice> gpu = find_gpu();
   if (gpu.ok())
     devices.push_back(*gpu);
@@ -118,17 +117,20 @@ int run(std::FILE* json) {
 }  // namespace
 }  // namespace paceline
 
-/// training_bench [--json FILE]
+/// training_bench [--gpu-only] [--json FILE]
 int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto flag = std::ranges::find(arguments, "--json");
   std::FILE* json = nullptr;
-  if (argc == 3 && std::string(argv[1]) == "--json") {
-    json = std::fopen(argv[2], "a");
+  if (flag != arguments.end() && flag + 1 != arguments.end()) {
+    json = std::fopen((flag + 1)->c_str(), "a");
     if (json == nullptr) {
-      std::printf("%s cannot be written\n", argv[2]);
+      std::printf("%s cannot be written\n", (flag + 1)->c_str());
       return 1;
     }
   }
-  const int status = paceline::run(json);
+  const bool gpu_only = std::ranges::find(arguments, "--gpu-only") != arguments.end();
+  const int status = paceline::run(json, gpu_only);
   if (json != nullptr) static_cast<void>(std::fclose(json));
   return status;
 }

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -12,52 +11,14 @@
 
 #include "check.hpp"
 #include "paceline/base/text.hpp"
-#include "paceline/train/models.hpp"
-#include "paceline/train/trainer.hpp"
-#include "support/compute_device.hpp"
+#include "support/trainer_state.hpp"
+#include "training_workloads.hpp"
 
 namespace paceline::gpu_testing {
 namespace {
 
-constexpr std::int64_t samples = 16;
 constexpr std::int64_t passes_of_step = 2;
-
-struct Workload {
-  std::string model;
-  ModelConfig config;
-};
-
-std::vector<Workload> workloads() {
-  ModelConfig text{{32}, 0, {{"layers", "2"}, {"heads", "2"}, {"width", "32"}, {"context", "32"}}, 0};
-  text.vocabulary = 64;
-  return {
-      {"cnn", {{1, 28, 28}, 10, {}, 0}}, {"resnet18", {{3, 32, 32}, 10, {{"width", "8"}}, 0}}, {"gpt", text}};
-}
-
-ComputeDevice tested() {
-  if (std::getenv("PACELINE_TEST_DEVICE") != nullptr) return testing::compute_device();
-  static const ComputeDevice gpu = find_gpu().value();
-  return gpu;
-}
-
-/// Always the same.
-std::vector<Pass> passes_of(const Workload& work, std::int64_t step) {
-  std::vector<Pass> passes;
-  const std::int64_t count = samples / passes_of_step;
-  for (std::int64_t pass = 0; pass < passes_of_step; ++pass) {
-    std::vector<std::int64_t> shape = work.config.sample_shape;
-    shape.insert(shape.begin(), count);
-    const torch::Tensor places = torch::arange(c10::multiply_integers(shape)) + step * 1000 + pass * 77;
-    if (work.config.vocabulary > 0) {
-      const torch::Tensor ids = (places * 7 % 13).view(shape);
-      passes.push_back({pass * count, {ids, ids.roll(-1, 1)}});
-    } else {
-      passes.push_back(
-          {pass * count, {(places * 0.37).sin().to(torch::kFloat).view(shape), torch::arange(count) % 10}});
-    }
-  }
-  return passes;
-}
+constexpr std::int64_t samples = passes_of_step * samples_of_pass;
 
 struct Trained {
   std::vector<double> losses;
@@ -83,7 +44,7 @@ Trained train(const Workload& work, const ComputeDevice& device, std::int64_t st
   EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
   if (!trainer.ok()) return trained;
   std::size_t at = 0;
-  for (const StatePart& part : trainer->state()) {
+  for (const StatePart& part : testing::state_of(*trainer)) {
     if (given.empty()) break;
     std::copy_n(given.begin() + static_cast<std::ptrdiff_t>(at), part.bytes.size(), part.bytes.begin());
     at += part.bytes.size();
@@ -95,13 +56,12 @@ Trained train(const Workload& work, const ComputeDevice& device, std::int64_t st
   for (std::int64_t step = 0; step < steps; ++step) {
     StepSpec spec{step, samples, 0.02, 1};
     spec.passes = passes_of_step;
-    const auto outcome = trainer->step(spec, passes_of(work, step));
+    const auto outcome = trainer->step(spec, passes_of(work, step, 0, passes_of_step));
     EXPECT(outcome.ok(), outcome.ok() ? "" : concat(work.model, ": ", outcome.error().message));
     if (!outcome.ok()) return trained;
     trained.losses.push_back(outcome->loss);
   }
-  for (const StatePart& part : trainer->state())
-    trained.state.insert(trained.state.end(), part.bytes.begin(), part.bytes.end());
+  trained.state = testing::bytes_of(testing::state_of(*trainer));
   for (const torch::Tensor& parameter : model.value()->module().parameters()) {
     const torch::Tensor host = parameter.detach().to(torch::kCPU).contiguous();
     const auto* const begin = host.data_ptr<float>();
@@ -169,7 +129,7 @@ std::string learns_in_16_bits() {
 /// training_test [--small | CASE]
 int main(int argc, char** argv) {
   using namespace paceline::gpu_testing;
-  if (std::getenv("PACELINE_TEST_DEVICE") == nullptr) {
+  if (needs_gpu()) {
     const auto gpu = paceline::find_gpu();
     if (!gpu.ok()) {
       std::printf("SKIPPED training_test: %s\n", gpu.error().message.c_str());

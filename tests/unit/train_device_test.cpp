@@ -14,6 +14,7 @@
 #include "paceline/train/trainer.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
+#include "support/trainer_state.hpp"
 
 namespace paceline::testing {
 namespace {
@@ -64,13 +65,6 @@ TrainerOptions options_on(const ComputeDevice& device, bool reproducible) {
   return options;
 }
 
-std::vector<std::byte> bytes_of(Trainer& trainer) {
-  std::vector<std::byte> bytes;
-  for (const StatePart& part : trainer.state())
-    bytes.insert(bytes.end(), part.bytes.begin(), part.bytes.end());
-  return bytes;
-}
-
 /// What two ranks on such devices end with: state and, the same in one more way, the model's own tensors.
 std::vector<std::byte> train(const std::vector<ComputeDevice>& devices, bool reproducible) {
   std::vector<std::byte> state;
@@ -90,7 +84,7 @@ std::vector<std::byte> train(const std::vector<ComputeDevice>& devices, bool rep
     }
     trainer->prepare_evaluation();
     if (rank != 0) return {};
-    state = bytes_of(*trainer);
+    state = bytes_of(state_of(*trainer));
     for (const torch::Tensor& tensor : model.module().parameters()) {
       const torch::Tensor dense = tensor.detach().contiguous();
       const auto* const begin = static_cast<const std::byte*>(dense.data_ptr());
@@ -130,12 +124,13 @@ TEST(Apart, StateGoesFromOneKindToTheOther) {
       if (!trainer.ok() || !heir.ok()) return "not made";
       for (std::int64_t step = 0; step < 2; ++step)
         if (const std::string failure = step_of(*trainer, step); !failure.empty()) return failure;
-      const std::vector<StatePart> from = trainer->state(), to = heir->state();
+      const std::vector<StatePart> from = state_of(*trainer), to = state_of(*heir);
       for (std::size_t i = 0; i < from.size(); ++i) std::ranges::copy(from[i].bytes, to[i].bytes.begin());
       if (const Status adopted = heir->adopt_state(); !adopted.ok()) return adopted.error().message;
       for (Trainer* const one : {&*trainer, &*heir})
         if (const std::string failure = step_of(*one, 2); !failure.empty()) return failure;
-      if (bytes_of(*trainer) != bytes_of(*heir)) return concat("differs, from apart ", from_apart);
+      if (bytes_of(state_of(*trainer)) != bytes_of(state_of(*heir)))
+        return concat("differs, from apart ", from_apart);
       if (difference(values_of(model), values_of(other), 0) != "") return "the models differ";
       const torch::Tensor count = other.module().named_buffers()["count"];
       if (count.item<float>() != 6) return concat("it counted ", count.item<float>(), " passes");
@@ -150,7 +145,7 @@ TEST(Apart, AModelComputesInMemoryOfItsOwn) {
     SmallModel model(SmallModel::plain);
     auto trainer = Trainer::make(*communicator, model, options_on(apart, false));
     if (!trainer.ok()) return trainer.error().message;
-    const StatePart parameters = trainer->state().front();
+    const StatePart parameters = state_of(*trainer).front();
     const std::vector<torch::Tensor> before = values_of(model);
     std::ranges::fill(parameters.bytes, std::byte{0});
     if (difference(values_of(model), before, 0) != "") return "the state is what the model computes with";
@@ -158,6 +153,29 @@ TEST(Apart, AModelComputesInMemoryOfItsOwn) {
     for (const torch::Tensor& value : values_of(model))
       if (value.abs().max().item<double>() != 0) return "what was adopted is not what it computes with";
     return {};
+  }));
+}
+
+TEST(Apart, StateIsCopiedWhenItIsAskedForAfterAStep) {
+  expect_all_well(run_ranks({"a"}, [&](Result<Communicator>& communicator, int) -> std::string {
+    if (!communicator.ok()) return communicator.error().message;
+    CountingModel model;
+    auto trainer = Trainer::make(*communicator, model, options_on(apart, false));
+    if (!trainer.ok()) return trainer.error().message;
+    const std::vector<StatePart> views = state_of(*trainer);
+    const std::vector<std::byte> before = bytes_of(views);
+    if (trainer->state_bytes() != std::ssize(before)) return "state_bytes() is something else";
+    // What is copied in stays, however often it is asked for in between, until it is adopted.
+    std::ranges::fill(views.front().bytes, std::byte{0});
+    if (bytes_of(state_of(*trainer)) == before) return "what was copied in is gone";
+    if (const Status adopted = trainer->adopt_state(); !adopted.ok()) return adopted.error().message;
+    const auto outcome = trainer->step(StepSpec{0, samples, 0.01, 77}, passes_of(0, 0, 1));
+    if (!outcome.ok()) return outcome.error().message;
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (!std::ranges::all_of(views.front().bytes, is_zero)) return "it was copied before it was asked for";
+    const std::vector<StatePart> after = state_of(*trainer);
+    if (after.front().bytes.data() != views.front().bytes.data()) return "it does not stay where it is";
+    return std::ranges::all_of(views.front().bytes, is_zero) ? "the step is not in it" : "";
   }));
 }
 

@@ -16,6 +16,7 @@
 #include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
+#include "support/trainer_state.hpp"
 
 namespace paceline::testing {
 namespace {
@@ -91,7 +92,7 @@ class Ending {
     trainer.prepare_evaluation();
     for (const torch::Tensor& tensor : model.module().parameters()) add(tensor);
     for (const torch::Tensor& tensor : model.module().buffers()) add(tensor);
-    for (const StatePart& part : trainer.state()) add(part.bytes);
+    for (const StatePart& part : state_of(trainer)) add(part.bytes);
     return concat("ended with ", state_);
   }
 
@@ -443,7 +444,7 @@ TEST(Elastic, StateThatIsCopiedGoesOnWithTheSameBits) {
     Ending ending;
     for (std::int64_t step = 0; step < steps; ++step) {
       if (step == 3)
-        for (const StatePart& part : trainer->state())
+        for (const StatePart& part : state_of(*trainer))
           state.emplace_back(part.bytes.begin(), part.bytes.end());
       const auto outcome = trainer->step(spec_of(step, 0), passes_of(step, alone, 0));
       if (!outcome.ok()) return outcome.error().message;
@@ -463,7 +464,7 @@ TEST(Elastic, StateThatIsCopiedGoesOnWithTheSameBits) {
         auto trainer = Trainer::make(*communicator, model, late);
         if (!trainer.ok()) return trainer.error().message;
         std::size_t i = 0;
-        for (const StatePart& part : trainer->state()) std::ranges::copy(state[i++], part.bytes.begin());
+        for (const StatePart& part : state_of(*trainer)) std::ranges::copy(state[i++], part.bytes.begin());
         if (const Status adopted = trainer->adopt_state(); !adopted.ok()) return adopted.error().message;
         Ending ending;
         for (std::int64_t step = 3; step < steps; ++step) {

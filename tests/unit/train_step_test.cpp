@@ -15,6 +15,7 @@
 #include "support/compute_device.hpp"
 #include "support/ranks.hpp"
 #include "support/small_model.hpp"
+#include "support/trainer_state.hpp"
 
 namespace paceline::testing {
 namespace {
@@ -380,7 +381,8 @@ TEST(Elastic, StateThatIsCopiedMakesAJoinerTheSame) {
           !outcome.ok())
         return outcome.error().message;
     if (rank == 0)
-      for (const StatePart& part : trainer->state()) state.emplace_back(part.bytes.begin(), part.bytes.end());
+      for (const StatePart& part : state_of(*trainer))
+        state.emplace_back(part.bytes.begin(), part.bytes.end());
     if (const Status met = first->barrier(); !met.ok()) return met.error().message;
     const auto go_on = [&](Trainer& one, Model& its, Communicator& with, int place) -> std::string {
       for (std::int64_t step = 3; step < 5; ++step)
@@ -410,7 +412,7 @@ TEST(Elastic, StateThatIsCopiedMakesAJoinerTheSame) {
                                       : Result<Trainer>(communicator.error());
         if (!late.ok()) return void(joiners = late.error().message);
         std::size_t i = 0;
-        for (const StatePart& part : late->state()) std::ranges::copy(state[i++], part.bytes.begin());
+        for (const StatePart& part : state_of(*late)) std::ranges::copy(state[i++], part.bytes.begin());
         if (const Status adopted = late->adopt_state(); !adopted.ok())
           return void(joiners = adopted.error().message);
         joiners = go_on(*late, fresh, *communicator, 2);

@@ -43,7 +43,7 @@ Status InputUploads::begin(SampleBatch& batch, std::vector<std::int64_t> shape) 
     }
   } catch (const std::exception& exception) {
     const std::string why = concat("the samples cannot be copied to the GPU: ", words_of(exception));
-    if (is_broken_device(exception)) leave_at_once(why);
+    if (is_broken_device(exception.what())) leave_at_once(why);
     return Error{ErrorCode::io, why};
   }
   batch.values = {};

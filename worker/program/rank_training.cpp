@@ -119,7 +119,7 @@ Status RankTraining::enter(const FormMessage& form, Communicator& communicator,
   log(LogLevel::info, concat("generation ", form_.generation, " goes on after step ", counters_.committed,
                              ": ", transfer.bytes, " bytes of state came in ", to_ms(transfer.took), " ms"));
   redirect_loader();
-  if (makes_checkpoints()) checkpointing_.reserve(bytes_of(state()), form_.rank, communicator_->size());
+  if (makes_checkpoints()) checkpointing_.reserve(state_bytes(), form_.rank, communicator_->size());
   PACELINE_TRY(link_.send(EnteredMessage{form_.generation}));
   return begin_to_report();
 }
@@ -132,7 +132,7 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
   const std::int64_t donors = all_read ? communicator_->size() : form_.base_step == 0 ? 1 : form_.donors;
   const bool reads = !checkpoint_.empty() && form_.rank < donors;
   if (reads && all_read) {
-    const CheckpointSlice slice = slice_of_donor(state(), form_.rank, donors);
+    const CheckpointSlice slice = checkpoint_slice(state_bytes(), form_.rank, donors);
     PACELINE_TRY(load_checkpoint(&slice));
   } else if (reads) {  // another rank was lost before all had read theirs
     PACELINE_TRY(load_checkpoint(nullptr));
@@ -140,8 +140,9 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
   Transfer transfer;
   if (all_read || donors < communicator_->size()) {
     const Instant begin = steady_clock.now();
-    PACELINE_TRY(transfer_state(*communicator_, donors, state(), !all_read));
-    transfer = {bytes_of(state()), steady_clock.now() - begin};
+    PACELINE_ASSIGN(const std::vector<StatePart> parts, state());
+    PACELINE_TRY(transfer_state(*communicator_, donors, parts, !all_read));
+    transfer = {state_bytes(), steady_clock.now() - begin};
   }
   if (reads || transfer.bytes > 0) PACELINE_TRY(trainer_->adopt_state());
   checkpoint_.clear();  // not before: whoever is interrupted begins anew
@@ -155,7 +156,8 @@ Result<RankTraining::Transfer> RankTraining::share_state() {
 /// Its bytes in `slice`, or all of them. The layout must be that of this job's state.
 Status RankTraining::load_checkpoint(const CheckpointSlice* slice) {
   PACELINE_ASSIGN(const Checkpoint checkpoint, open_checkpoint(checkpoint_));
-  return read_checkpoint(checkpoint, state(), slice);
+  PACELINE_ASSIGN(const std::vector<StatePart> parts, state());
+  return read_checkpoint(checkpoint, parts, slice);
 }
 
 LeftMessage RankTraining::standing() const {
@@ -166,10 +168,14 @@ LeftMessage RankTraining::standing() const {
   return left;
 }
 
-std::vector<StatePart> RankTraining::state() {
-  std::vector<StatePart> parts = trainer_->state();
+Result<std::vector<StatePart>> RankTraining::state() {
+  PACELINE_ASSIGN(std::vector<StatePart> parts, trainer_->state());
   parts.push_back(state_part(counters_));
   return parts;
+}
+
+std::int64_t RankTraining::state_bytes() {
+  return trainer_->state_bytes() + std::ssize(state_part(counters_).bytes);
 }
 
 /// By itself: that takes a while, which nobody should have to wait for who trains already.
@@ -240,7 +246,7 @@ Result<RankTraining::Advance> RankTraining::advance(const Wishes& wishes) {
     PACELINE_ASSIGN(advance.finished, finish());
   } else {
     PACELINE_ASSIGN(const StepOutcome outcome, train_step(counters_.committed, wishes));
-    if (checkpoint_is_due()) checkpoint_if_possible(outcome.all_can_save);
+    if (checkpoint_is_due()) PACELINE_TRY(checkpoint_if_possible(outcome.all_can_save));
     if (!outcome.stop) advance.next_generation = outcome.next_generation;  // to stop comes first
   }
   return advance;
@@ -394,25 +400,29 @@ bool RankTraining::checkpoint_is_due() const {
 }
 
 /// One at a time: all ranks pass this one over where any of them still writes the one before.
-void RankTraining::checkpoint_if_possible(bool all_can_save) {
+Status RankTraining::checkpoint_if_possible(bool all_can_save) {
   if (all_can_save) {
     const Instant began = steady_clock.now();
-    begin_checkpoint();
-    return telemetry_.spent(Phase::save, began);
+    PACELINE_TRY(begin_checkpoint());
+    telemetry_.spent(Phase::save, began);
+    return {};
   }
-  if (std::exchange(skip_told_, true) || !leads()) return;
+  if (std::exchange(skip_told_, true) || !leads()) return {};
   log(LogLevel::warning,
       concat("no checkpoint of step ", counters_.committed,
              ": that of an earlier step is still being written, at the pace that training allows; not said "
              "again (checkpoint.every_steps could be larger)"));
+  return {};
 }
 
 /// The state is that of the step that has just been committed until the optimizer's next pass (P10).
-void RankTraining::begin_checkpoint() {
+Status RankTraining::begin_checkpoint() {
+  PACELINE_ASSIGN(const std::vector<StatePart> parts, state());
   checkpointing_.begin({counters_.committed, form_.term, form_.generation}, form_.rank, communicator_->size(),
-                       state());
+                       parts);
   log(LogLevel::debug, concat("checkpoint of step ", counters_.committed, ": this rank's part was copied in ",
                               to_seconds(checkpointing_.copied_in()) * 1000, " ms"));
+  return {};
 }
 
 /// The part that was written meanwhile.
@@ -431,7 +441,7 @@ Status RankTraining::save_last_checkpoint() {
   PACELINE_TRY(log_.send_all());
   PACELINE_TRY(checkpointing_.finish());
   if (checkpointing_.last() == id) return {};
-  begin_checkpoint();
+  PACELINE_TRY(begin_checkpoint());
   return checkpointing_.finish();
 }
 

@@ -74,7 +74,8 @@ class RankTraining {
   };
   [[nodiscard]] Result<Transfer> share_state();
   [[nodiscard]] Status load_checkpoint(const CheckpointSlice* slice);
-  [[nodiscard]] std::vector<StatePart> state();
+  [[nodiscard]] Result<std::vector<StatePart>> state();
+  [[nodiscard]] std::int64_t state_bytes();
   [[nodiscard]] Status agree_where_to_begin();
   void redirect_loader();
   [[nodiscard]] Status begin_to_report();
@@ -90,8 +91,8 @@ class RankTraining {
     return form_.term != 0 && job_.checkpoint.every_steps != no_checkpoints;
   }
   [[nodiscard]] bool checkpoint_is_due() const;
-  void checkpoint_if_possible(bool all_can_save);
-  void begin_checkpoint();
+  [[nodiscard]] Status checkpoint_if_possible(bool all_can_save);
+  [[nodiscard]] Status begin_checkpoint();
   [[nodiscard]] Status report_checkpoint();
   [[nodiscard]] Status save_last_checkpoint();
   [[nodiscard]] Status tell_progress(const StepRange& range, double loss);

@@ -51,7 +51,8 @@ void set_gpu_arithmetic(const GpuArithmetic& arithmetic) {
 const TransferStreams& transfer_streams(torch::Device device) {
   const c10::impl::VirtualGuardImpl pool(device.type());
   static const TransferStreams streams{pool.getStreamFromGlobalPool(device),
-                                       pool.getStreamFromGlobalPool(device)};
+                                       pool.getStreamFromGlobalPool(device),
+                                       pool.getStreamFromGlobalPool(device, /*isHighPriority=*/true)};
   return streams;
 }
 
@@ -63,7 +64,7 @@ std::string words_of(const std::exception& exception) {
   return words;
 }
 
-bool is_broken_device(const std::exception& exception) {
+bool is_broken_device(std::string_view words) {
   // cudaGetErrorString's words.
   static constexpr std::array<std::string_view, 6> broken = {"uncorrectable ECC error",
                                                              "uncorrectable NVLink error",
@@ -71,10 +72,8 @@ bool is_broken_device(const std::exception& exception) {
                                                              "busy or unavailable",
                                                              "GPU is lost",
                                                              "or a hardware error"};
-  const std::string_view words = exception.what();
-  return words.find("CUDA error") != std::string_view::npos &&
-         std::ranges::any_of(
-             broken, [&](std::string_view text) { return words.find(text) != std::string_view::npos; });
+  const auto has = [&](std::string_view text) { return words.find(text) != std::string_view::npos; };
+  return (has("CUDA error") || has("cudaError")) && std::ranges::any_of(broken, has);
 }
 
 }  // namespace paceline

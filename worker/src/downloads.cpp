@@ -3,20 +3,9 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <chrono>
-#include <thread>
+#include "device_events.hpp"
 
 namespace paceline {
-namespace {
-
-// A bucket takes the host about a millisecond.
-constexpr auto look_interval = std::chrono::microseconds(20);
-
-void wait_for(const c10::Event& event) {
-  while (!event.query()) std::this_thread::sleep_for(look_interval);
-}
-
-}  // namespace
 
 Downloads::Downloads(const ComputeDevice& device) : device_(device.device) {
   if (!device_.is_cpu()) stream_ = transfer_streams(device_).down;

@@ -91,12 +91,15 @@ class ExactSums final : public GradientSums {
   }
   [[nodiscard]] std::span<float> statistics() override { return statistics_; }
   void add_figures(const PassFigures& figures) override;
-  [[nodiscard]] Work start(const BucketLayout::Bucket& bucket) override {
-    return communicator_.all_reduce_async(data_ + bucket.begin, bucket.end - bucket.begin, DataType::i64);
+  [[nodiscard]] Status start(const BucketLayout::Bucket& bucket, std::vector<Work>& works) override {
+    works.push_back(
+        communicator_.all_reduce_async(data_ + bucket.begin, bucket.end - bucket.begin, DataType::i64));
+    return {};
   }
-  void finish(std::vector<Work>& works) override {
+  [[nodiscard]] Status finish(std::vector<Work>& works) override {
     works.push_back(
         communicator_.all_reduce_async(greatest_.data(), greatest_.size(), DataType::i32, ReduceOp::max));
+    return {};
   }
   [[nodiscard]] Result<Verdict> settle(const NotFinite& rules) override;
   [[nodiscard]] Result<StepSums> read_out() override;
@@ -204,9 +207,9 @@ Result<StepSums> ExactSums::read_out() {
   for (const Series& series : series_)
     fixed_point::convert({data_ + series.begin, series.elements}, series.exponent,
                          results_.data() + series.begin);
-  const std::span<const float> results = results_;
-  sums.gradients = results.first(layout_.tail);
-  sums.statistics = results.subspan(layout_.tail + figure_count, statistics_.size());
+  sums.gradients =
+      torch::from_blob(results_.data(), {static_cast<std::int64_t>(layout_.tail)}, torch::kFloat);
+  sums.statistics = std::span(results_).subspan(layout_.tail + figure_count, statistics_.size());
   const auto samples = static_cast<double>(spec_.global_samples);
   sums.loss = fixed_point::value_of(tail()[loss_figure], series_[loss_].exponent);
   sums.accuracy = fixed_point::value_of(tail()[correct_figure], correct_exponent) / samples;

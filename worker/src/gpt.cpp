@@ -59,21 +59,11 @@ class CausalAttentionImpl : public nn::Module {
   /// `mask`: [tokens, tokens], added to the scores.
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& mask) {
     const std::int64_t tokens = mask.size(0);
-    // Queries, keys and values of all heads in one copy, each [samples * heads, tokens, head width].
-    const std::vector<torch::Tensor> parts = qkv_->forward(x)
-                                                 .view({-1, tokens, 3, heads_, head_width_})
-                                                 .permute({2, 0, 3, 1, 4})
-                                                 .reshape({3, -1, tokens, head_width_})
-                                                 .unbind(0);
-    const double scale = 1 / std::sqrt(static_cast<double>(head_width_));
-    torch::Tensor weights =
-        torch::baddbmm(mask, parts[0], parts[1].transpose(1, 2), /*beta=*/1, /*alpha=*/scale).softmax(-1);
-    weights = dropped(weights);
-    const torch::Tensor mixed = torch::bmm(weights, parts[2])
-                                    .view({-1, heads_, tokens, head_width_})
-                                    .transpose(1, 2)
-                                    .reshape({-1, heads_ * head_width_});
-    return dropped(projection_->forward(mixed));
+    // Queries, keys and values, each [samples, heads, tokens, head width].
+    const torch::Tensor parts =
+        qkv_->forward(x).view({-1, tokens, 3, heads_, head_width_}).permute({2, 0, 3, 1, 4});
+    const torch::Tensor mixed = fused(parts) ? mix_fused(parts) : mix(parts, mask);
+    return dropped(projection_->forward(mixed.transpose(1, 2).reshape({-1, heads_ * head_width_})));
   }
   /// Its part of the residual stream comes out of here.
   [[nodiscard]] torch::Tensor& projection_weight() { return projection_->weight; }
@@ -82,6 +72,36 @@ class CausalAttentionImpl : public nn::Module {
   torch::Tensor dropped(const torch::Tensor& x) const {
     return dropout_ > 0 ? torch::dropout(x, dropout_, is_training()) : x;
   }
+
+  torch::Tensor mix(const torch::Tensor& parts, const torch::Tensor& mask) const {
+    // All of them in one copy, each [samples * heads, tokens, head width].
+    const std::int64_t tokens = mask.size(0);
+    const std::vector<torch::Tensor> each = parts.reshape({3, -1, tokens, head_width_}).unbind(0);
+    const double scale = 1 / std::sqrt(static_cast<double>(head_width_));
+    const torch::Tensor weights =
+        torch::baddbmm(mask, each[0], each[1].transpose(1, 2), /*beta=*/1, /*alpha=*/scale).softmax(-1);
+    return torch::bmm(dropped(weights), each[2]).view({-1, heads_, tokens, head_width_});
+  }
+
+  // LibTorch 2 has kernels that keep no matrix of all pairs. On GPUs, and not where the same bits are wanted
+  // again: their backward passes add up in any order.
+#if TORCH_VERSION_MAJOR >= 2
+  [[nodiscard]] static bool fused(const torch::Tensor& parts) {
+    return parts.is_cuda() && !at::globalContext().deterministicAlgorithms();
+  }
+  torch::Tensor mix_fused(const torch::Tensor& parts) const {
+    const std::vector<torch::Tensor> each = parts.unbind(0);
+    return at::scaled_dot_product_attention(each[0], each[1], each[2], /*attn_mask=*/{},
+                                            is_training() ? dropout_ : 0.0, /*is_causal=*/true);
+  }
+#else
+  [[nodiscard]] static bool fused(const torch::Tensor& /*parts*/) {
+    return false;
+  }
+  torch::Tensor mix_fused(const torch::Tensor& parts) const {
+    return parts;
+  }
+#endif
 
   std::int64_t heads_;
   std::int64_t head_width_;

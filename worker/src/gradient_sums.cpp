@@ -7,10 +7,18 @@
 namespace paceline {
 
 BucketLayout SummedTensors::layout(std::size_t element_bytes, std::size_t figures) const {
+  return layout_with(element_bytes, figures + statistic_elements());
+}
+
+BucketLayout SummedTensors::layout_of_gradients(std::size_t element_bytes) const {
+  return layout_with(element_bytes, 0);
+}
+
+BucketLayout SummedTensors::layout_with(std::size_t element_bytes, std::size_t tail_elements) const {
   std::vector<std::size_t> sizes;
   for (const torch::Tensor& parameter : parameters)
     sizes.push_back(static_cast<std::size_t>(parameter.numel()));
-  return BucketLayout::make(sizes, figures + statistic_elements(), bucket_bytes / element_bytes);
+  return BucketLayout::make(sizes, tail_elements, bucket_bytes / element_bytes);
 }
 
 std::size_t SummedTensors::statistic_elements() const {

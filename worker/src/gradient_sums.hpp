@@ -26,7 +26,7 @@ struct PassFigures {
 
 /// What the passes of all ranks come to. Views of memory that stays until the next step begins.
 struct StepSums {
-  std::span<const float> gradients;   ///< in the layout's places
+  torch::Tensor gradients;            ///< flat, in the layout's places; on the device if on_device()
   std::span<const float> statistics;  ///< in the order in which passes add them
   double loss = 0;                    ///< mean over the step's samples
   double accuracy = 0;
@@ -47,11 +47,17 @@ struct SummedTensors {
 
   /// The buckets for elements of this size, with so many figures before the statistics in their tail.
   [[nodiscard]] BucketLayout layout(std::size_t element_bytes, std::size_t figures) const;
+  /// The same places and buckets without a tail.
+  [[nodiscard]] BucketLayout layout_of_gradients(std::size_t element_bytes) const;
   [[nodiscard]] std::size_t statistic_elements() const;
+
+ private:
+  [[nodiscard]] BucketLayout layout_with(std::size_t element_bytes, std::size_t tail_elements) const;
 };
 
 /// Where one step's gradients, statistics and figures are added up: passes of this rank first, then the
-/// ranks, bucket by bucket. Two kinds: f32, and fixed point for reproducible mode.
+/// ranks, bucket by bucket. Three kinds: f32 in the host's memory, f32 in the memory of the ranks' devices,
+/// and fixed point for reproducible mode, in the host's.
 ///
 /// begin(), then add() for each parameter and add_figures() for each pass, start() for each bucket once
 /// nothing more is added to it, and finish(). When what those began has ended, settle() says what the sums
@@ -64,6 +70,8 @@ class GradientSums {
   virtual ~GradientSums() = default;
 
   [[nodiscard]] virtual const BucketLayout& layout() const noexcept = 0;
+  /// Whether add() takes gradients where the model computes them, else from the host's memory.
+  [[nodiscard]] virtual bool on_device() const noexcept { return false; }
 
   /// `again`: it is the step of before, whose passes settle() wanted once more.
   virtual void begin(const StepSpec& spec, bool again) = 0;
@@ -78,23 +86,25 @@ class GradientSums {
   /// gives its figures.
   [[nodiscard]] virtual std::span<float> statistics() = 0;
   virtual void add_figures(const PassFigures& figures) = 0;
-  /// Begins to sum a bucket over the ranks; the last one has the figures and statistics.
-  [[nodiscard]] virtual Work start(const BucketLayout::Bucket& bucket) = 0;
+  /// Begins to sum a bucket over the ranks. All figures have been added before the last one.
+  [[nodiscard]] virtual Status start(const BucketLayout::Bucket& bucket, std::vector<Work>& works) = 0;
   /// All buckets have been started: begins what else the ranks must combine.
-  virtual void finish(std::vector<Work>& works) = 0;
+  [[nodiscard]] virtual Status finish(std::vector<Work>& /*works*/) { return {}; }
+  /// Ends, on every rank, what was begun and is in no `works`.
+  virtual void give_up(const Error& /*why*/) {}
 
-  /// The same on every rank: whether the sums are good, or all ranks' passes must run again. An error: they
-  /// will never be good, among them gradients that aren't finite where the step may not be skipped; where it
-  /// may, they show in the sums.
+  /// Waits for what is in no `works`. The same on every rank: whether the sums are good, or all ranks' passes
+  /// must run again. An error: they will never be good, among them gradients that aren't finite where the
+  /// step may not be skipped; where it may, they show in the sums.
   enum class Verdict { good, again };
   struct NotFinite {
     bool may_skip = false;
     std::string_view advice;  ///< else: ends the error's sentence
   };
-  [[nodiscard]] virtual Result<Verdict> settle(const NotFinite& rules) = 0;
+  [[nodiscard]] virtual Result<Verdict> settle(const NotFinite& /*rules*/) { return Verdict::good; }
   [[nodiscard]] virtual Result<StepSums> read_out() = 0;
   /// The step has been applied.
-  virtual void publish() = 0;
+  virtual void publish() {}
 };
 
 [[nodiscard]] Error loss_is_not_finite(std::int64_t step);

@@ -10,8 +10,11 @@ namespace paceline {
 
 Gradients::Gradients(std::vector<torch::Tensor> parameters, std::vector<std::string> names,
                      std::unique_ptr<GradientSums> sums, const ComputeDevice& device)
-    : parameters_(std::move(parameters)), names_(std::move(names)), sums_(std::move(sums)) {
-  if (device.apart) downloads_.emplace(device);
+    : parameters_(std::move(parameters)),
+      names_(std::move(names)),
+      sums_(std::move(sums)),
+      on_device_(device.apart) {
+  if (device.apart && !sums_->on_device()) downloads_.emplace(device);
   attach_hooks();
 }
 
@@ -43,7 +46,7 @@ void Gradients::begin_step(const StepSpec& spec, bool again) {
   missing_.back() += 1;  // the tail
   started_ = 0;
   works_.clear();
-  complaint_.clear();
+  trouble_ = {};
   sums_->begin(spec, again);
   for (torch::Tensor& parameter : parameters_) parameter.mutable_grad() = torch::Tensor();
 }
@@ -52,14 +55,15 @@ void Gradients::begin_step(const StepSpec& spec, bool again) {
 /// that is on a GPU; who called backward waits for it.
 void Gradients::deliver(std::size_t i) {
   const torch::NoGradGuard no_grad;
-  // On a device passes are added up there, and their sum is copied.
-  if (downloads_ && !last_pass_ && !sums_->takes_each_pass()) return;
+  // On a device LibTorch adds up passes, and their sum is taken.
+  if (on_device_ && !last_pass_ && !sums_->takes_each_pass()) return;
   // Taken away, so that the next pass hands over a fresh tensor instead of adding to this one.
   const torch::Tensor gradient = std::exchange(parameters_[i].mutable_grad(), torch::Tensor());
   if (!gradient.defined()) return;
   if (gradient.is_sparse()) {
-    complaint_ =
-        concat("the gradient of ", names_[i], " is sparse: use a dense one (for an embedding sparse(false))");
+    trouble_ = Error{ErrorCode::unsupported, concat("the gradient of ", names_[i],
+                                                    " is sparse: use a dense one (for an embedding "
+                                                    "sparse(false))")};
     return;
   }
   if (downloads_)
@@ -90,12 +94,12 @@ void Gradients::finish_tail() {
 void Gradients::complete(std::size_t bucket) {
   --missing_[bucket];
   for (; started_ < missing_.size() && missing_[started_] == 0; ++started_)
-    works_.push_back(sums_->start(layout().buckets[started_]));
+    if (trouble_.ok()) trouble_ = sums_->start(layout().buckets[started_], works_);
 }
 
 /// Gradients of earlier passes, on a device, of parameters that the last one did not reach.
 void Gradients::take_what_is_left() {
-  if (!downloads_ || !last_pass_) return;
+  if (!on_device_ || !last_pass_) return;
   for (std::size_t i = 0; i < parameters_.size(); ++i)
     if (!finished_[i] && parameters_[i].grad().defined()) deliver(i);
   end_pass();
@@ -103,19 +107,26 @@ void Gradients::take_what_is_left() {
 
 Status Gradients::finish_local() {
   take_what_is_left();
-  if (!complaint_.empty()) return Error{ErrorCode::unsupported, complaint_};
+  if (!trouble_.ok()) return trouble_;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     if (finished_[i]) continue;
     if (!delivered_[i]) sums_->clear(i);
     finished_[i] = true;
     complete(layout().bucket_of[i]);
   }
-  sums_->finish(works_);
-  return {};
+  if (!trouble_.ok()) return trouble_;
+  return sums_->finish(works_);
 }
 
 Status Gradients::wait() {
-  return wait_all(works_);
+  const Status ended = wait_all(works_);
+  if (!ended.ok()) sums_->give_up(ended.error());
+  return ended;
+}
+
+void Gradients::give_up(const Error& why) {
+  sums_->give_up(why);
+  [[maybe_unused]] const Status ended = wait_all(works_);
 }
 
 }  // namespace paceline

@@ -36,8 +36,10 @@ class Gradients {
   /// The last backward is over (or this rank has no part): parameters that nothing was delivered for get
   /// zeros, and what is left is started. An error of a hook, such as a sparse gradient, is given here.
   [[nodiscard]] Status finish_local();
-  /// Until all buckets are reduced.
+  /// Until all works have ended: the buckets are reduced, but for those that the sums' settle() waits for.
   [[nodiscard]] Status wait();
+  /// This rank's part has failed: ends what was begun, for the other ranks too.
+  void give_up(const Error& why);
 
   [[nodiscard]] GradientSums& sums() noexcept { return *sums_; }
 
@@ -55,7 +57,8 @@ class Gradients {
   // LibTorch holds these weakly: a hook fires only as long as someone keeps its node.
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
   std::vector<std::uintptr_t> hooks_;
-  std::optional<Downloads> downloads_;  // nothing: gradients are in the host's memory
+  bool on_device_;                      // where the model computes is not the host's memory
+  std::optional<Downloads> downloads_;  // there where they are to go from a device to sums on the host
 
   bool last_pass_ = false;
   std::vector<bool> delivered_;
@@ -63,7 +66,7 @@ class Gradients {
   std::vector<std::size_t> missing_;  // by bucket: what is not complete yet
   std::size_t started_ = 0;           // buckets
   std::vector<Work> works_;
-  std::string complaint_;
+  Status trouble_;  // of a hook
 };
 
 }  // namespace paceline

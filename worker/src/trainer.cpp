@@ -6,15 +6,19 @@
 #include <limits>
 #include <optional>
 
+#include "accelerator.hpp"
 #include "autocast.hpp"
+#include "device_sums.hpp"
 #include "exact_sums.hpp"
 #include "gradients.hpp"
+#include "host_copies.hpp"
 #include "loss_scale.hpp"
 #include "memory_format.hpp"
 #include "model_memory.hpp"
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
+#include "updates.hpp"
 
 namespace paceline {
 namespace {
@@ -38,8 +42,14 @@ constexpr std::size_t vote_numbers = sizeof(Vote) / sizeof(std::int64_t);
 Error failed(const std::string& what, const std::exception& exception,
              const OnBrokenDevice& on_broken_device) {
   Error error{ErrorCode::internal, what + words_of(exception)};
-  if (on_broken_device && is_broken_device(exception)) on_broken_device(error.message);
+  if (on_broken_device && is_broken_device(exception.what())) on_broken_device(error.message);
   return error;
+}
+
+/// Of this rank's own device, not of one that another rank tells of.
+bool says_that_device_broke(const Error& error, int rank) {
+  return error.code == ErrorCode::io && (error.rank < 0 || error.rank == rank) &&
+         is_broken_device(error.message);
 }
 
 /// What all ranks agreed on, and said.
@@ -58,7 +68,8 @@ class Trainer::Impl {
         options_(std::move(options)),
         images_(image_format(model.module())),
         normalization_(model.module()),
-        loss_scale_(options_.loss_scaling) {}
+        loss_scale_(options_.loss_scaling),
+        copies_(options_.device) {}
 
   [[nodiscard]] Status prepare();
   [[nodiscard]] Result<StepOutcome> step(const StepSpec& spec, std::span<const Pass> passes);
@@ -67,7 +78,8 @@ class Trainer::Impl {
   [[nodiscard]] Result<std::unique_ptr<GradientSums>> make_sums(Communicator& communicator);
   void leave();
   void enter(Communicator& communicator, std::unique_ptr<GradientSums> sums);
-  [[nodiscard]] std::vector<StatePart> state();
+  [[nodiscard]] Result<std::vector<StatePart>> state();
+  [[nodiscard]] std::int64_t state_bytes();
   [[nodiscard]] Status adopt_state();
   void prepare_evaluation();
 
@@ -75,8 +87,11 @@ class Trainer::Impl {
   [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->sums().layout().buckets.size()); }
 
  private:
-  [[nodiscard]] FlatOptimizer make_optimizer() const;
+  [[nodiscard]] Status make_updates();
+  void add_host_parts(std::vector<StatePart>& parts);
+  [[nodiscard]] Result<bool> all_have_devices(Communicator& communicator) const;
   [[nodiscard]] SummedTensors summed_tensors() const;
+  [[nodiscard]] bool sums_on_device() const { return accelerator_ != nullptr && !options_.reproducible; }
   [[nodiscard]] Status share_state_of_rank_0();
   void begin(StepPart part) const {
     if (options_.on_part) options_.on_part(part);
@@ -94,6 +109,7 @@ class Trainer::Impl {
   void run_pass(const StepSpec& spec, const Pass& pass, bool last);
   [[nodiscard]] Result<Agreement> commit(const StepSpec& spec);
   [[nodiscard]] Result<StepOutcome> apply(const StepSpec& spec);
+  [[nodiscard]] Result<Updates::Applied> update(const StepSpec& spec, const StepSums& sums, double factor);
   /// What ends an error's sentence about gradients that are not finite.
   [[nodiscard]] std::string_view advice() const {
     return loss_scale_.value() == 1 ? ": lower optimizer.learning_rate"
@@ -101,9 +117,17 @@ class Trainer::Impl {
   }
   /// A step whose gradients are not finite.
   [[nodiscard]] bool can_be_skipped() const { return loss_scale_.follows() && !loss_scale_.exhausted(); }
-  [[nodiscard]] Error gradient_is_not_finite(std::int64_t step) const;
+  [[nodiscard]] Error gradient_is_not_finite(std::int64_t step, bool weights_are_changed) const;
   [[nodiscard]] Error failed(const std::string& what, const std::exception& exception) const {
     return paceline::failed(what, exception, options_.on_broken_device);
+  }
+  /// What an accelerator gave. A broken device is told first.
+  template <class Given>
+  [[nodiscard]] Given heard(Given given) const {
+    if (!given.ok() && options_.on_broken_device &&
+        says_that_device_broke(given.error(), communicator_->rank()))
+      options_.on_broken_device(given.error().message);
+    return given;
   }
 
   Communicator* communicator_;  // does not own
@@ -113,18 +137,25 @@ class Trainer::Impl {
   NormalizationStatistics normalization_;
   LossScale loss_scale_;
   std::optional<ModelMemory> memory_;              // there once prepared
+  std::unique_ptr<Accelerator> accelerator_;       // null: the model computes in the host's memory
+  torch::Tensor device_gradients_;                 // with an accelerator, where that sums them
   ExpectedMagnitudes expected_;                    // when reproducible
   std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
   StepParts parts_;  // of the step in progress, or held
   Instant part_began_{};
-  std::optional<StepSpec> held_;            // of a step whose reduced gradients have not been applied
-  std::optional<FlatOptimizer> optimizer_;  // there once prepared
+  std::optional<StepSpec> held_;      // of a step whose reduced gradients have not been applied
+  std::unique_ptr<Updates> updates_;  // there once prepared
+  HostCopies copies_;                 // of memory_ and updates_
 };
 
 Status Trainer::Impl::prepare() {
   PACELINE_TRY(check_compute_type(options_.compute, options_.device.device));
-  PACELINE_ASSIGN(memory_, ModelMemory::find(model_.module(), options_.device));
+  PACELINE_ASSIGN(memory_, ModelMemory::find(model_.module(), options_.device.device));
+  if (options_.device.apart) {
+    PACELINE_ASSIGN(accelerator_, make_accelerator(options_.device));
+  }
+  if (sums_on_device()) device_gradients_ = make_device_gradients(summed_tensors(), options_.device.device);
   if (options_.reproducible) {
     expected_ = no_expectations(summed_tensors());
     fingerprint_ = compute_fingerprint(options_.compute, options_.device);
@@ -132,7 +163,11 @@ Status Trainer::Impl::prepare() {
   PACELINE_ASSIGN(std::unique_ptr<GradientSums> sums, make_sums(*communicator_));
   enter(*communicator_, std::move(sums));
   memory_->take_over(model_.module(), gradients_->sums().layout(), images_, normalization_);
-  optimizer_.emplace(make_optimizer());
+  PACELINE_TRY(make_updates());
+  memory_->add_to(copies_);
+  const Updates::State optimizer = updates_->state();
+  copies_.add("optimizer.momentum", optimizer.momentum);
+  if (optimizer.second_moment.defined()) copies_.add("optimizer.second_moment", optimizer.second_moment);
   return options_.share_state ? share_state_of_rank_0() : Status();
 }
 
@@ -152,8 +187,17 @@ SummedTensors Trainer::Impl::summed_tensors() const {
 Result<std::unique_ptr<GradientSums>> Trainer::Impl::make_sums(Communicator& communicator) {
   if (fingerprint_) PACELINE_TRY(check_ranks_compute_alike(communicator, *fingerprint_));
   const SummedTensors tensors = summed_tensors();
-  return options_.reproducible ? make_exact_sums(communicator, tensors, expected_)
-                               : make_float_sums(communicator, tensors);
+  if (options_.reproducible) return make_exact_sums(communicator, tensors, expected_);
+  PACELINE_ASSIGN(const bool on_devices, all_have_devices(communicator));
+  return on_devices ? make_device_sums(communicator, tensors, *accelerator_, device_gradients_)
+                    : make_float_sums(communicator, tensors);
+}
+
+/// Collective: ranks that compute in the host's memory and others meet there.
+Result<bool> Trainer::Impl::all_have_devices(Communicator& communicator) const {
+  std::int32_t all = sums_on_device() ? 1 : 0;
+  PACELINE_TRY(communicator.all_reduce(&all, 1, DataType::i32, ReduceOp::min));
+  return all == 1;
 }
 
 void Trainer::Impl::leave() {
@@ -169,37 +213,57 @@ void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSu
       std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums), options_.device);
 }
 
-FlatOptimizer Trainer::Impl::make_optimizer() const {
+Status Trainer::Impl::make_updates() {
   const BucketLayout& layout = gradients_->sums().layout();
-  std::vector<FlatOptimizer::Range> decayed;
+  UpdateRules rules{options_.optimizer, layout.tail, {}};
   for (std::size_t i = memory_->trained().size(); i-- > 0;) {  // ascending places
     const torch::Tensor& tensor = memory_->trained()[i].tensor;
     const auto begin = layout.offset[i];
     if (options_.optimizer.decay_norms_and_biases || tensor.dim() >= 2)
-      decayed.push_back({begin, begin + static_cast<std::size_t>(tensor.numel())});
+      rules.decayed.push_back({begin, begin + static_cast<std::size_t>(tensor.numel())});
   }
-  return {options_.optimizer, layout.tail, std::move(decayed)};
+  if (accelerator_ == nullptr) {
+    updates_ = make_host_updates(std::move(rules));
+  } else {
+    PACELINE_ASSIGN(updates_, accelerator_->make_updates(std::move(rules)));
+  }
+  return {};
 }
 
 Status Trainer::Impl::adopt_state() {
   try {
-    memory_->upload();
+    copies_.use();
   } catch (const std::exception& exception) {
     return failed("the GPU failed to take the training state: ", exception);
   }
   return {};
 }
 
-std::vector<StatePart> Trainer::Impl::state() {
+Result<std::vector<StatePart>> Trainer::Impl::state() {
   std::vector<StatePart> parts;
+  try {
+    parts = copies_.parts();
+  } catch (const std::exception& exception) {
+    return failed("the GPU failed to give the training state: ", exception);
+  }
+  add_host_parts(parts);
+  return parts;
+}
+
+std::int64_t Trainer::Impl::state_bytes() {
+  std::vector<StatePart> parts;
+  add_host_parts(parts);
+  std::int64_t bytes = copies_.bytes();
+  for (const StatePart& part : parts) bytes += std::ssize(part.bytes);
+  return bytes;
+}
+
+/// Those that are in the host's memory wherever the model is.
+void Trainer::Impl::add_host_parts(std::vector<StatePart>& parts) {
   const auto add = [&parts](std::string name, auto span) {
     parts.push_back({std::move(name), std::as_writable_bytes(span)});
   };
-  memory_->add_state(parts);
-  const FlatOptimizer::State optimizer = optimizer_->state();
-  add("optimizer.momentum", optimizer.momentum);
-  if (!optimizer.second_moment.empty()) add("optimizer.second_moment", optimizer.second_moment);
-  add("optimizer.updates", std::span(&optimizer.updates, 1));
+  add("optimizer.updates", std::span(&updates_->state().updates, 1));
   const NormalizationStatistics::State averages = normalization_.state();
   for (std::size_t i = 0; i < averages.averages.size(); ++i)
     add(concat("normalization.", i), std::span(averages.averages[i].data_ptr<float>(),
@@ -207,11 +271,11 @@ std::vector<StatePart> Trainer::Impl::state() {
   add("normalization.steps", std::span(&averages.steps, 1));
   if (loss_scale_.follows()) add("loss_scale", loss_scale_.state());
   if (options_.reproducible) add("reproducible.expected", std::span(expected_));
-  return parts;
 }
 
 Status Trainer::Impl::share_state_of_rank_0() {
-  for (const StatePart& part : state())
+  PACELINE_ASSIGN(const std::vector<StatePart> parts, state());
+  for (const StatePart& part : parts)
     PACELINE_TRY(communicator_->broadcast(part.bytes.data(), part.bytes.size(), DataType::u8, 0));
   return adopt_state();
 }
@@ -250,13 +314,13 @@ Status Trainer::Impl::sum_up(const StepSpec& spec, std::span<const Pass> passes)
     if (!computed.ok()) {
       // The others wait for this rank's buckets.
       communicator_->abort(computed.error().message);
-      [[maybe_unused]] const Status ended = gradients_->wait();
+      gradients_->give_up(computed.error());
       return computed;
     }
     begin(StepPart::reduce);
     PACELINE_TRY(gradients_->wait());
     PACELINE_ASSIGN(const GradientSums::Verdict verdict,
-                    gradients_->sums().settle({can_be_skipped(), advice()}));
+                    heard(gradients_->sums().settle({can_be_skipped(), advice()})));
     end_part(parts_.reduce);
     if (verdict == GradientSums::Verdict::good) return {};
   }
@@ -267,7 +331,7 @@ Status Trainer::Impl::compute(const StepSpec& spec, std::span<const Pass> passes
     if (!model_.module().is_training()) model_.module().train();
     for (std::size_t i = 0; i < passes.size(); ++i) run_pass(spec, passes[i], i + 1 == passes.size());
     if (passes.empty()) gradients_->finish_tail();
-    return gradients_->finish_local();
+    return heard(gradients_->finish_local());
   } catch (const std::exception& exception) {
     return failed(concat("step ", spec.step, ": the model failed: "), exception);
   }
@@ -311,11 +375,6 @@ Result<StepOutcome> Trainer::Impl::roll_forward() {
   const StepSpec spec = *std::exchange(held_, std::nullopt);
   begin_parts();
   PACELINE_ASSIGN(StepOutcome outcome, apply(spec));
-  try {
-    memory_->synchronise();
-  } catch (const std::exception& exception) {
-    return failed(concat("step ", spec.step, ": the GPU failed: "), exception);
-  }
   end_part(parts_.optimizer);
   outcome.parts = parts_;
   return outcome;
@@ -361,12 +420,10 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
   outcome.loss_scale = loss_scale_.value();
   const double factor = 1 / loss_scale_.value();
   if (outcome.spread) outcome.spread->mean_squared_norm *= factor * factor;
-  const double squares = sums.finite ? optimizer_->apply(memory_->parameters(), sums.gradients,
-                                                         spec.learning_rate, {factor, loss_scale_.follows()})
-                                     : std::numeric_limits<double>::infinity();
-  outcome.gradient_norm = std::sqrt(squares);
-  outcome.skipped = !std::isfinite(squares);
-  if (outcome.skipped && !can_be_skipped()) return gradient_is_not_finite(spec.step);
+  PACELINE_ASSIGN(const Updates::Applied applied, update(spec, sums, factor));
+  outcome.gradient_norm = std::sqrt(applied.squares);
+  outcome.skipped = !std::isfinite(applied.squares);
+  if (outcome.skipped && !can_be_skipped()) return gradient_is_not_finite(spec.step, applied.changed);
   loss_scale_.observe(!outcome.skipped);
   if (outcome.skipped) return outcome;
   normalization_.commit(sums.statistics);
@@ -374,12 +431,23 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
   return outcome;
 }
 
-Error Trainer::Impl::gradient_is_not_finite(std::int64_t step) const {
-  const bool applied = options_.optimizer.clip_norm == 0 && !loss_scale_.follows();
-  return Error{
-      ErrorCode::invalid_argument,
-      concat("a gradient is not finite at step ", step,
-             applied ? ", so the weights are not either" : "; the weights are as they were", advice())};
+/// Of weights, and of what goes with them.
+Result<Updates::Applied> Trainer::Impl::update(const StepSpec& spec, const StepSums& sums, double factor) {
+  if (!sums.finite) return Updates::Applied{std::numeric_limits<double>::infinity(), false};
+  try {
+    copies_.outdate();
+    return heard(updates_->apply(memory_->parameters(), sums.gradients, spec.learning_rate,
+                                 {factor, loss_scale_.follows()}));
+  } catch (const std::exception& exception) {
+    return failed(concat("step ", spec.step, ": the GPU failed: "), exception);
+  }
+}
+
+Error Trainer::Impl::gradient_is_not_finite(std::int64_t step, bool weights_are_changed) const {
+  return Error{ErrorCode::invalid_argument, concat("a gradient is not finite at step ", step,
+                                                   weights_are_changed ? ", so the weights are not either"
+                                                                       : "; the weights are as they were",
+                                                   advice())};
 }
 
 void Trainer::Impl::prepare_evaluation() {
@@ -431,8 +499,11 @@ Status Trainer::enter(Communicator& communicator) {
   enter(communicator, std::move(buffers));
   return {};
 }
-std::vector<StatePart> Trainer::state() {
+Result<std::vector<StatePart>> Trainer::state() {
   return impl_->state();
+}
+std::int64_t Trainer::state_bytes() {
+  return impl_->state_bytes();
 }
 Status Trainer::adopt_state() {
   return impl_->adopt_state();

@@ -6,19 +6,23 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "paceline/base/result.hpp"
 
 namespace paceline {
 
-/// Where a rank's model computes. Weights, sums and the optimizer are in the host's memory wherever that is,
-/// and so are the state, checkpoints and what ranks send each other: ranks on GPUs and on CPUs can train
-/// together, and a run can go on on the other kind.
+/// Where a rank's model computes, and keeps weights and the optimizer's state. Gradients are summed there if
+/// all ranks have such a device; of some that have and some that have not they are in the host's memory. The
+/// state as others see it, in checkpoints and between ranks, is the same bytes for every kind of device:
+/// ranks on GPUs and on CPUs can train together, and a run can go on on the other kind.
 struct ComputeDevice {
   torch::Device device = torch::kCPU;
-  /// It computes with copies in memory of its own. Always so of a GPU. Of the CPU it is for tests, where that
-  /// takes a GPU's place: all that is done for a GPU is done then, but streams.
+  /// It has memory of its own. Always so of a GPU. Of the CPU it is for tests, where that takes a GPU's
+  /// place: all that is done for a GPU is done then, but streams.
   bool apart = false;
+  /// Other ranks may have the same GPU. Otherwise that is an error, since it is nearly always a mistake.
+  bool shared = false;
 };
 
 /// The first GPU that this process may use (CUDA_VISIBLE_DEVICES). Starts its driver, which takes a moment.
@@ -36,18 +40,19 @@ struct GpuArithmetic {
 };
 void set_gpu_arithmetic(const GpuArithmetic& arithmetic);
 
-/// Streams for copies beside what is computed, the same two for all of this process.
+/// Streams for what goes on beside what is computed, the same for all of this process.
 struct TransferStreams {
-  c10::Stream up;    ///< to the device
-  c10::Stream down;  ///< to the host
+  c10::Stream up;    ///< copies to the device
+  c10::Stream down;  ///< copies to the host
+  c10::Stream sums;  ///< sums over the ranks
 };
 [[nodiscard]] const TransferStreams& transfer_streams(torch::Device device);
 
 /// The words of an exception of LibTorch's, without its stack; of one that there was no memory, what to do.
 [[nodiscard]] std::string words_of(const std::exception& exception);
-/// Whether it says that the device will not compute again in this process, and the model is not to blame:
-/// uncorrectable memory or link errors, or a GPU that has gone.
-[[nodiscard]] bool is_broken_device(const std::exception& exception);
+/// Whether an error of CUDA's in these words says that the device will not compute again in this process, and
+/// the model is not to blame: uncorrectable memory or link errors, or a GPU that has gone.
+[[nodiscard]] bool is_broken_device(std::string_view words);
 /// Told with a sentence when the device has broken, as is_broken_device() says: whoever can be replaced ends
 /// its process here, without another word to the device. Where it returns, what failed gives the error.
 using OnBrokenDevice = std::function<void(const std::string&)>;

@@ -137,7 +137,8 @@ struct StatePart {
 
 class GradientSums;
 
-/// A model, its gradients in buckets that the ranks of a node share, and the optimizer on flat memory.
+/// A model, its gradients in buckets that the ranks of a node share or that are on their GPUs, and the
+/// optimizer on flat memory.
 /// One thread; the communicator is used by nobody else meanwhile. Parameters and buffers are the same bits on
 /// every rank after each step.
 ///
@@ -194,11 +195,13 @@ class Trainer {
 
   /// Everything that lasts from step to step and isn't the same function of the job on every rank: weights,
   /// buffers, optimizer, moving averages, scales. The same names and sizes in the same order on every rank.
-  /// In the host's memory, as it was when the last step ended. Between steps it may be copied out, and copied
-  /// in on a rank that is to go on from there, which then calls adopt_state().
-  [[nodiscard]] std::vector<StatePart> state();
-  /// What was copied into the state is what the model computes with from now on. Does nothing where that is
-  /// on the CPU. internal: the GPU failed.
+  /// In the host's memory, as it was when the last step ended; of a model on a GPU that is a copy, which the
+  /// first call after a step makes. Until the next step it may be copied out, and copied in on a rank that is
+  /// to go on from there, which then calls adopt_state(). internal: the GPU failed.
+  [[nodiscard]] Result<std::vector<StatePart>> state();
+  [[nodiscard]] std::int64_t state_bytes();  ///< of all of its parts
+  /// What was copied into the state, since it was asked for last, is what the model computes with from now
+  /// on. Does nothing where that is on the CPU. internal: the GPU failed.
   [[nodiscard]] Status adopt_state();
 
   /// Puts the module into evaluation mode with the committed normalisation statistics. step() goes back by
