@@ -136,7 +136,7 @@ class Simulation {
     const double grain_s = compute_part * job_.step_s / (grains_per_rank + job_.fixed_grains);
     const double grains = static_cast<double>(rank.share) + job_.fixed_grains;
     const double plain_s = noisy(grains * grain_s) * std::exp(rank.speed_log + rank.slow_noise_log) *
-                           factor(What::slow_compute, index, 1) * (takes_long ? 3 : 1);
+                           factor(What::slow_compute, index, 1) * gust_at(index) * (takes_long ? 3 : 1);
     work.compute_s = plain_s * factor(What::starved, index, 1);
     work.cpu_s = plain_s + 0.1 * work.data_s;
     work.arrives_s = work.begins_s + work.data_s + work.compute_s;
@@ -149,7 +149,24 @@ class Simulation {
     return work;
   }
 
+  /// As a machine with neighbours has them (docs/stragglers.md): for all about twice a minute, by up to a
+  /// half for up to 8 s; for one rank, by a third at most, for under a second.
+  void gust() {
+    if (now_s_ < next_gust_s_) return;
+    const bool of_all = uniform() < 0.85;
+    gust_rank_ = of_all ? -1 : static_cast<int>(uniform() * static_cast<double>(ranks_.size()));
+    gust_factor_ = 1.2 + (of_all ? 0.3 : 0.13) * uniform();
+    gust_until_s_ = now_s_ + (of_all ? 1 + 7 * uniform() * uniform() : 0.4 + 0.5 * uniform());
+    next_gust_s_ = gust_until_s_ - 30 * std::log(1 - uniform());
+  }
+
+  double gust_at(std::size_t rank) const {
+    if (now_s_ >= gust_until_s_) return 1;
+    return gust_rank_ < 0 || gust_rank_ == static_cast<int>(rank) ? gust_factor_ : 1;
+  }
+
   void step() {
+    if (job_.gusts) gust();
     std::vector<Work> works;
     const bool has_long = uniform() < job_.long_step;
     const auto long_rank = static_cast<std::size_t>(uniform() * static_cast<double>(ranks_.size()));
@@ -299,6 +316,8 @@ class Simulation {
   WorkerId next_worker_ = 10;
   std::int64_t generation_ = 1;
   double now_s_ = 0, tick_s_ = heartbeat_s, clock_off_s_ = 0;
+  double next_gust_s_ = 20, gust_until_s_ = 0, gust_factor_ = 1;
+  int gust_rank_ = -1;  // -1: all
   double next_evaluation_s_ = 97, next_checkpoint_s_ = 61, next_move_s_ = 23, next_repair_s_ = 700,
          next_jump_s_ = 400;
 };

@@ -43,7 +43,9 @@ struct SimulatedJob {
   bool life = false;            ///< evaluation, checkpoints, rebalancing, repairs, a clock that jumps
   bool broken_sensors = false;  ///< the last rank says NaN of its wires, the one in the middle says nothing
   bool sends_to_all = false;    ///< each rank to all those of other nodes, instead of in a ring
-  bool spin = false;            ///< ranks use their cores while they wait
+  bool gusts = false;  ///< of what else their machine does: seconds in which all compute more slowly,
+                       ///< moments in which one does
+  bool spin = false;   ///< ranks use their cores while they wait
   std::vector<PlantedFault> faults;
 };
 

@@ -197,7 +197,7 @@ void expect_named(const Planted& planted, int ranks, double step_s, std::uint64_
   EXPECT_GT(result.events[1].at_s, until_s);
 }
 
-TEST_P(PlantedFaults, AreNamedWithTheirCauseWithinTwoSecondsAndNothingElse) {
+TEST_P(PlantedFaults, AreNamedWithTheirCauseInTimeAndNothingElse) {
   for (const int ranks : {2, 4, 16})
     for (const double step_s : {0.02, 0.2}) expect_named(GetParam(), ranks, step_s, 1);
 }
@@ -220,12 +220,9 @@ INSTANTIATE_TEST_SUITE_P(
         Planted{"slow_wire", {What::slow_sending, 1, 4}, StepPart::wire, StragglerCause::slow_wire, 2.5},
         Planted{
             "slow_filesystem", {What::slow_read, -1, 0.5}, StepPart::data, StragglerCause::slow_read, 2.5},
-        Planted{"all_slower",
-                {What::slow_compute, -1, 1.5},
-                StepPart::compute,
-                StragglerCause::slow_compute,
-                2.5},
-        Planted{"all_starved", {What::starved, -1, 2}, StepPart::compute, StragglerCause::starved, 2.5},
+        Planted{
+            "all_slower", {What::slow_compute, -1, 1.5}, StepPart::compute, StragglerCause::slow_compute, 11},
+        Planted{"all_starved", {What::starved, -1, 2}, StepPart::compute, StragglerCause::starved, 11},
         Planted{"slow_network", {What::slow_sending, -1, 4}, StepPart::wire, StragglerCause::slow_wire, 4}),
     [](const auto& planted) { return std::string(planted.param.name); });
 
@@ -417,6 +414,23 @@ TEST(StragglerDetector, SaysNothingInHalfAnHourOf64Ranks) {
   expect_silence(64, 8, 0.2, true);
 }
 
+/// Nobody is to blame for what passes by itself, and nobody can do anything about it.
+TEST(StragglerDetector, SaysNothingOfSecondsInWhichTheMachineIsSlower) {
+  SimulatedJob job;
+  job.ranks = job.ranks_per_node = 2;
+  job.noise = 0.05;
+  job.seconds = 1800;
+  job.life = job.gusts = true;
+  StragglerRules nervous;
+  nervous.common_time.least_s = nervous.sudden_time.least_s = 0.5;
+  for (const double step_s : {0.02, 0.2}) {
+    job.step_s = step_s;
+    const std::vector<ObservedEvent> began = simulate(job).began();
+    EXPECT_TRUE(began.empty()) << told(began);
+    EXPECT_GE(simulate(job, nervous).began().size(), 10U) << "there was something to keep silent about";
+  }
+}
+
 // ---- by hand ---------------------------------------------------------------------------------------
 
 /// Ranks that do as they are told: a step of 0.1 s of computing in each tenth of a second, or what is set.
@@ -501,7 +515,7 @@ TEST(StragglerDetector, SaysWhatTheDocumentSaysThatItDoes) {
   reading.data_s[1] = 0.062;
   expect_in_document(reading.run(2));
   all.compute_s.assign(4, 0.2);
-  expect_in_document(all.run(2));
+  expect_in_document(all.run(12));
 }
 
 TEST(StragglerDetector, ComparesGrainsSoThatUnequalSharesAreNotSlowness) {
@@ -529,7 +543,8 @@ TEST(StragglerDetector, BlamesNeitherOfTwoThatBothBecomeSlower) {
   Ranks ranks(2);
   ranks.run(20);
   ranks.compute_s = {0.2, 0.2};
-  const auto events = ranks.run(10);
+  EXPECT_TRUE(ranks.run(9).empty()) << "it may pass";
+  const auto events = ranks.run(3);
   ASSERT_EQ(events.size(), 1U);
   EXPECT_FALSE(events[0].suspect.has_value());
   EXPECT_EQ(events[0].part, StepPart::compute);
@@ -539,7 +554,7 @@ TEST(StragglerDetector, ComparesTheOnlyRankWithItself) {
   Ranks ranks(1);
   ranks.run(20);
   ranks.compute_s[0] = 0.2;
-  const auto events = ranks.run(5);
+  const auto events = ranks.run(12);
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].sentence.rfind("the only rank takes ", 0), 0U) << events[0].sentence;
 }
@@ -599,7 +614,7 @@ TEST(StragglerDetector, TakesForUsualWhatAllRanksDoForTenMinutes) {
   Ranks ranks(4);
   ranks.run(20);
   ranks.compute_s.assign(4, 0.2);
-  ASSERT_EQ(ranks.run(5).size(), 1U);
+  ASSERT_EQ(ranks.run(12).size(), 1U);
   const auto events = ranks.run(620);
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].kind, Kind::ended);

@@ -91,13 +91,13 @@ struct UnusableRank {
 /// Compute, the optimizer and wires are compared as logarithms, so that 0.1 is some 10%; data as a part of
 /// the step.
 struct StragglerRules {
-  DeviationRule sudden_time{0.05, 0.40, 8, 3, 0.7};    ///< of compute and the optimizer
+  DeviationRule sudden_time{0.10, 0.45, 8, 3, 1.0};    ///< of compute and the optimizer
   DeviationRule lasting_time{0.08, 0.18, 20, 25, 10};  ///< the same
   DeviationRule sudden_data{0.05, 0.20, 8, 3, 0.7};    ///< of data
   DeviationRule lasting_data{0.03, 0.08, 20, 25, 10};  ///< the same
   DeviationRule sudden_wire{0.25, 0.70, 8, 3, 0.7};    ///< of wires
   DeviationRule lasting_wire{0.30, 0.60, 20, 25, 10};  ///< the same
-  DeviationRule common_time{0.05, 0.40, 8, 3, 0.7};    ///< of all ranks at once, over what is usual
+  DeviationRule common_time{0.05, 0.35, 8, 3, 10};     ///< of all ranks at once, over what is usual
   DeviationRule common_data{0.03, 0.20, 8, 3, 0.7};
   DeviationRule common_wire{0.15, 0.60, 8, 3, 0.7};
   double least_sigma_time = 0.03;  ///< nothing is measured more exactly than that
