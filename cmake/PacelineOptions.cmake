@@ -72,6 +72,7 @@ endif()
 
 set(PACELINE_WITH_PROGRAMS OFF)
 set(PACELINE_WITH_TORCH OFF)
+set(PACELINE_TRAIN_ON_GPUS OFF) # what goes on there needs the toolkit, and a LibTorch with CUDA
 if(PACELINE_COMPONENTS STREQUAL "all")
   set(PACELINE_WITH_PROGRAMS ON)
 endif()
@@ -83,6 +84,9 @@ if(NOT PACELINE_COMPONENTS STREQUAL "allreduce" AND NOT PACELINE_TORCH STREQUAL 
   set(CMAKE_MESSAGE_LOG_LEVEL ${saved_quiet})
   if(Torch_FOUND)
     set(PACELINE_WITH_TORCH ON)
+    if(PACELINE_WITH_CUDA AND TARGET torch_cuda)
+      set(PACELINE_TRAIN_ON_GPUS ON)
+    endif()
     # Some of LibTorch's own packages have the older ABI of C++'s strings, which then must be everybody's.
     if(TORCH_CXX_FLAGS MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
       add_compile_definitions(_GLIBCXX_USE_CXX11_ABI=0)

@@ -124,18 +124,25 @@ inline int run_rank_tests(const std::vector<RankTest>& tests, std::string_view p
   return failed == 0 ? 0 : 1;
 }
 
-/// As require_gpu, in a process of its own.
-inline void require_gpu_elsewhere(const char* program) {
+/// Skips the program where `reason_not_to` gives a reason; asked for in a process of its own.
+inline void require_elsewhere(const char* program, const std::function<std::string()>& reason_not_to) {
   std::fflush(stdout);
   const pid_t child = ::fork();
+  require(child >= 0, __FILE__, __LINE__, "fork failed");
   if (child == 0) {
     require_gpu(program);
-    std::exit(0);
+    const std::string reason = reason_not_to();
+    if (!reason.empty()) std::printf("SKIPPED %s: %s\n", program, reason.c_str());
+    std::exit(reason.empty() ? 0 : skipped_exit_code);
   }
   int status = 0;
   ::waitpid(child, &status, 0);
   if (!WIFEXITED(status)) std::exit(1);
   if (WEXITSTATUS(status) != 0) std::exit(WEXITSTATUS(status));
+}
+
+inline void require_gpu_elsewhere(const char* program) {
+  require_elsewhere(program, [] { return std::string(); });
 }
 
 /// A device communicator over the ranks that share the GPU, by one way.

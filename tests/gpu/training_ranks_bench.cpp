@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "gpu/ranks.hpp"
-#include "paceline/train/models.hpp"
-#include "paceline/train/trainer.hpp"
+#include "training_workloads.hpp"
 
 namespace paceline::gpu_testing {
 namespace {
@@ -55,15 +54,14 @@ double reduction_ms(Communicator& host, std::size_t bytes, std::size_t bucket_by
 }
 
 std::string overlap(Communicator& host, int rank, const std::string& json) {
-  auto gpu = find_gpu();
-  if (!gpu.ok()) return gpu.error().message;
-  gpu->shared = true;
+  ComputeDevice gpu = tested();
+  gpu.shared = true;
   set_gpu_arithmetic({.tries_ways = true});
   for (const auto& [compute, type] :
        {std::pair(ComputeType::f32, "f32"), std::pair(ComputeType::bf16, "bf16")}) {
     auto model = make_model("resnet18", {{3, 32, 32}, 10, {}, 0});
     TrainerOptions options;
-    options.device = *gpu;
+    options.device = gpu;
     options.compute = compute;
     auto trainer = Trainer::make(host, *model.value(), options);
     EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
@@ -107,7 +105,7 @@ std::string overlap(Communicator& host, int rank, const std::string& json) {
 /// training_ranks_bench [--json FILE]
 int main(int count, char** arguments) {
   using namespace paceline::gpu_testing;
-  require_gpu_elsewhere("training_ranks_bench");
+  require_elsewhere("training_ranks_bench", reason_not_to_train);
   const std::string json = count == 3 ? arguments[2] : "";
   const Outcome outcome =
       run_ranks("aa", [&json](paceline::Communicator& host, int rank) { return overlap(host, rank, json); });

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpu/ranks.hpp"
@@ -24,35 +25,58 @@ namespace {
 constexpr std::int64_t passes_of_step = 6;  // for one, two or three ranks
 constexpr std::int64_t samples = passes_of_step * samples_of_pass;
 
+/// Without momentum's forgetting or clipping, which would hide sums that are a factor off.
 TrainerOptions options_on(ComputeDevice device) {
   device.shared = true;
   TrainerOptions options;
   options.device = device;
-  options.optimizer.kind = OptimizerKind::adamw;
-  options.optimizer.clip_norm = 1;
+  options.optimizer.kind = OptimizerKind::sgd;
+  options.optimizer.momentum = 0.9;
   options.bucket_bytes = 64 << 10;
   return options;
 }
 
 Result<StepOutcome> step_of(Trainer& trainer, const Workload& work, std::int64_t step, int rank, int ranks) {
   const std::int64_t count = passes_of_step / ranks;
-  StepSpec spec{step, samples, 0.002, 1};
+  StepSpec spec{step, samples, 0.01, 1};
   spec.passes = passes_of_step;
   return trainer.step(spec, passes_of(work, step, rank * count, count));
 }
 
-/// The losses of the same steps by one rank on the CPU.
-std::vector<double> losses_on_the_cpu(const Workload& work, std::int64_t steps) {
+/// All parameters of a model, in the host's memory.
+torch::Tensor weights_of(Model& model) {
+  std::vector<torch::Tensor> all;
+  for (const torch::Tensor& parameter : model.module().parameters())
+    all.push_back(parameter.detach().to(torch::kCPU).contiguous().view(-1));
+  return torch::cat(all);
+}
+
+/// What one rank on the CPU comes to with the same steps.
+struct Reference {
   std::vector<double> losses;
+  torch::Tensor first, last;  // weights
+};
+
+Reference reference_for(const Workload& work, std::int64_t steps) {
+  Reference reference;
   torch::manual_seed(1);
   auto alone = Communicator::connect(0, std::vector<Member>(1));
   auto model = make_model(work.model, work.config);
   auto trainer = Trainer::make(alone.value(), *model.value(), options_on({}));
+  reference.first = weights_of(*model.value()).clone();
   for (std::int64_t step = 0; step < steps; ++step) {
     const auto outcome = step_of(trainer.value(), work, step, 0, 1);
-    losses.push_back(outcome.ok() ? outcome->loss : NAN);
+    reference.losses.push_back(outcome.ok() ? outcome->loss : NAN);
   }
-  return losses;
+  reference.last = weights_of(*model.value());
+  return reference;
+}
+
+/// They went the same way, but for a twentieth of it.
+void expect_same_way(const Reference& reference, Model& model, const std::string& where) {
+  const double way = (reference.last - reference.first).norm().item<double>(),
+               off = (weights_of(model) - reference.last).norm().item<double>();
+  EXPECT(off < 0.05 * way, concat(where, ": weights are ", off, " from those of the CPU, which went ", way));
 }
 
 void expect_equal_state(Communicator& host, Trainer& trainer, const std::string& where) {
@@ -74,47 +98,39 @@ std::string trains_alike(Communicator& host, int rank) {
     auto trainer = Trainer::make(host, *model.value(), options_on(tested()));
     EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
     if (!trainer.ok()) return {};
-    constexpr std::int64_t steps = 4;
-    const std::vector<double> expected = losses_on_the_cpu(work, steps);
+    // Rounding grows thirtyfold with each in resnet18, whose samples are so alike.
+    constexpr std::int64_t steps = 2;
+    const Reference expected = reference_for(work, steps);
     for (std::int64_t step = 0; step < steps; ++step) {
       const auto outcome = step_of(*trainer, work, step, rank, host.size());
       EXPECT(outcome.ok(), outcome.ok() ? "" : concat(work.model, ": ", outcome.error().message));
       if (!outcome.ok()) return {};
-      const double loss = expected[static_cast<std::size_t>(step)];
+      const double loss = expected.losses[static_cast<std::size_t>(step)];
       EXPECT(std::abs(outcome->loss - loss) < 0.02 * loss + 1e-4,
              concat(work.model, " step ", step, ": ", outcome->loss, ", on the CPU ", loss));
       EXPECT(outcome->spread.has_value() == (step == 0), "it is measured in every sixteenth step");
       if (outcome->spread) EXPECT(outcome->spread->ranks == host.size(), "not of all ranks");
     }
     expect_equal_state(host, *trainer, work.model);
+    expect_same_way(expected, *model.value(), work.model);
   }
   return {};
 }
 
-/// Ends this process in the middle of its forward pass.
-class Dying : public Model {
- public:
-  Dying(std::unique_ptr<Model> model, bool dies) : model_(std::move(model)), dies_(dies) {}
-  torch::nn::Module& module() override { return model_->module(); }
-  torch::Tensor forward(const torch::Tensor& inputs) override {
-    if (dies_ && ++passes_ > 3 * passes_of_step / 3) ::kill(::getpid(), SIGKILL);
-    return model_->forward(inputs);
-  }
-
- private:
-  std::unique_ptr<Model> model_;
-  bool dies_;
-  std::int64_t passes_ = 0;
-};
-
-/// Rank 2 dies in step 3; the others learn which, settle the step, and go on with a new communicator.
-std::string goes_on_without(Communicator& host, int rank, MeetingPlace& second) {
+/// Rank 2 dies in step 3, where that part of it begins; the others learn which, settle the step, and go on
+/// with a new communicator.
+std::string goes_on_without(Communicator& host, int rank, MeetingPlace& second, StepPart dies_in) {
   torch::set_num_threads(1);
   set_gpu_arithmetic({});
-  const Workload work = workloads()[1];
+  const Workload work = workloads()[0];
   torch::manual_seed(1);
-  Dying model(std::move(make_model(work.model, work.config).value()), rank == 2);
-  auto trainer = Trainer::make(host, model, options_on(tested()));
+  auto model = make_model(work.model, work.config);
+  TrainerOptions options = options_on(tested());
+  int begun = 0;
+  options.on_part = [&begun, rank, dies_in](StepPart part) {
+    if (rank == 2 && part == dies_in && ++begun > 3) ::kill(::getpid(), SIGKILL);
+  };
+  auto trainer = Trainer::make(host, *model.value(), options);
   EXPECT(trainer.ok(), trainer.ok() ? "" : trainer.error().message);
   if (!trainer.ok()) return {};
   std::int64_t step = 0;
@@ -126,23 +142,29 @@ std::string goes_on_without(Communicator& host, int rank, MeetingPlace& second) 
   EXPECT(error.has_value(), "nobody noticed");
   if (!error) return {};
   EXPECT(error->rank == 2, error->message);
+  EXPECT(!host.health().ok(), "the ranks' communicator does not know");
   --step;
+  EXPECT(step == 3, concat("it was step ", step));
   auto survivors = meet(second, "aa", rank, 2);
   EXPECT(survivors.ok(), survivors.ok() ? "" : survivors.error().message);
   if (!survivors.ok()) return {};
   std::int32_t held = trainer->holds_reduced() ? 1 : 0;
   EXPECT_OK(survivors->all_reduce(&held, 1, DataType::i32, ReduceOp::min));
+  EXPECT(held == 0 || dies_in != StepPart::compute, "who has not computed has not been summed");
   if (held == 1) {
     const auto outcome = trainer->roll_forward();
     EXPECT(outcome.ok(), outcome.ok() ? "" : outcome.error().message);
     ++step;
   }
+  if (rank == 0) std::printf("  %s\n", held == 1 ? "rolled forward" : "did the step again");
   EXPECT_OK(trainer->enter(*survivors));
-  for (std::int64_t end = step + 3; step < end; ++step) {
+  constexpr std::int64_t steps = 7;
+  for (; step < steps; ++step) {
     const auto outcome = step_of(*trainer, work, step, rank, 2);
     EXPECT(outcome.ok(), outcome.ok() ? "" : outcome.error().message);
   }
   expect_equal_state(*survivors, *trainer, "after the repair");
+  expect_same_way(reference_for(work, steps), *model.value(), "after the repair");
   const auto ended = std::move(trainer).value();  // before the communicator that it uses
   return {};
 }
@@ -152,13 +174,17 @@ std::vector<RankTest> all_tests() {
   for (const char* const nodes : {"a", "aa", "aaa", "ab"})
     tests.push_back({concat("trains_alike_", nodes), [nodes] { return run_ranks(nodes, trains_alike); },
                      std::string(nodes) == "aa"});
-  tests.push_back(
-      {"goes_on_without_a_lost_rank", [] {
-         auto second = std::make_shared<MeetingPlace>();
-         return run_ranks(
-             "aaa", [second](Communicator& host, int rank) { return goes_on_without(host, rank, *second); },
-             2);
-       }});
+  for (const auto& [part, name] : {std::pair(StepPart::compute, "computes"),
+                                   std::pair(StepPart::reduce, "sums"), std::pair(StepPart::commit, "votes")})
+    tests.push_back({concat("goes_on_without_a_rank_that_dies_when_it_", name), [part = part] {
+                       auto second = std::make_shared<MeetingPlace>();
+                       return run_ranks(
+                           "aaa",
+                           [second, part](Communicator& host, int rank) {
+                             return goes_on_without(host, rank, *second, part);
+                           },
+                           2);
+                     }});
   return tests;
 }
 
@@ -167,6 +193,6 @@ std::vector<RankTest> all_tests() {
 
 int main(int count, char** arguments) {
   using namespace paceline::gpu_testing;
-  if (needs_gpu()) require_gpu_elsewhere("training_ranks_test");
+  if (needs_gpu()) require_elsewhere("training_ranks_test", reason_not_to_train);
   return run_rank_tests(all_tests(), count > 1 ? arguments[1] : "");
 }

@@ -31,6 +31,12 @@ inline bool needs_gpu() {
   return std::getenv("PACELINE_TEST_DEVICE") == nullptr;
 }
 
+/// Empty: LibTorch can train on a GPU here.
+inline std::string reason_not_to_train() {
+  const auto gpu = find_gpu();
+  return gpu.ok() ? "" : gpu.error().message;
+}
+
 inline ComputeDevice tested() {
   if (!needs_gpu()) return testing::compute_device();
   static const ComputeDevice gpu = find_gpu().value();

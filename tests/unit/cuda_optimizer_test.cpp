@@ -46,9 +46,10 @@ void new_gradients(Flat& flat, std::size_t count, int step) {
 
 template <class Rule, class Copy = NoCopy>
 void apply(Flat& flat, std::size_t count, const Coefficients& c, float factor) {
+  const bool has_first = Rule::has_second || c.momentum != 0;
   Update<Rule, Plain<float>, Copy> update{flat.parameters.data(),
                                           flat.gradients.data(),
-                                          flat.first.data(),
+                                          has_first ? flat.first.data() : nullptr,
                                           Rule::has_second ? flat.second.data() : nullptr,
                                           flat.copy.data(),
                                           boundaries,

@@ -272,7 +272,6 @@ Result<std::vector<Pass>> RankTraining::load_passes(const StepRange& step, StepS
 Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wishes) {
   step_began_ = steady_clock.now();
   const Duration waited_before = loader_->figures().blocked;
-  const Duration busy_before = communicator_->busy();
   const StepRange range = plan_->steps.range(step);
   spec_ = {};
   if (quiet_steps_ > 0) link_.send_heartbeats(!is_quiet(step));
@@ -299,7 +298,7 @@ Result<StepOutcome> RankTraining::train_step(std::int64_t step, const Wishes& wi
   step_times_.add(took);
   const StepParts& parts = outcome.parts;
   exposed_times_.add(parts.reduce + parts.commit);
-  allreduce_times_.add(communicator_->busy() - busy_before);
+  allreduce_times_.add(outcome.collectives);
   const Duration waited = loader_->figures().blocked - waited_before;
   data_waits_.add(waited);
   waited_ += waited;

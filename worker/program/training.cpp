@@ -150,6 +150,8 @@ Result<Ending> Training::be_member(Membership membership) {
   const AgentLink::Interruption interruption(
       link_, form_.generation, [this](const std::string& reason) { communicator_->abort(reason); });
   PACELINE_TRY(rank_.enter(form_, *communicator_, std::move(membership.buffers)));
+  // What is left for the communicator then, figures and votes, tells nothing of how fast wires are.
+  if (rank_.trainer().sums_on_devices()) telemetry_.watch(nullptr);
   before.reset();
   return train_on();
 }

@@ -6,15 +6,17 @@
 #include <memory>
 
 #include "paceline/allreduce.hpp"
+#include "paceline/base/clock.hpp"
 #include "paceline/base/result.hpp"
 #include "paceline/train/device.hpp"
 #include "updates.hpp"
 
 namespace paceline {
 
-/// Sums over ranks, in the memory of their devices. One thread at a time: those that run backward's hooks,
-/// and the one that waits for them. A failure of `wait` ends what the ranks have begun, and more must not be
-/// begun.
+/// Sums over ranks, in the memory of their devices, by a communicator of their own. One thread at a time:
+/// those that run backward's hooks, and the one that waits for them. Sums end when the ranks' communicator
+/// that they were made with fails; when they fail themselves, that one is the caller's affair
+/// (shared_failure.hpp).
 class DeviceSummer {
  public:
   DeviceSummer() = default;
@@ -28,9 +30,12 @@ class DeviceSummer {
   /// Until this rank has computed what it gave to the sums.
   [[nodiscard]] virtual Status wait_for_inputs() = 0;
   /// After wait_for_inputs(): of those given since it was last asked.
-  [[nodiscard]] virtual Result<double> squares() = 0;
-  /// Until all sums have ended. Errors name the rank that is lost, where one is.
+  [[nodiscard]] virtual double squares() = 0;
+  /// Until all sums have ended. A failure ends them on every rank, and more must not be begun.
   [[nodiscard]] virtual Status wait() = 0;
+  /// How long sums were under way, those together that wait() has waited for; that ranks waited for each
+  /// other is in it.
+  [[nodiscard]] virtual Duration busy() const = 0;
   /// Ends them on every rank, and waits for their end on this one.
   virtual void abort(const std::string& reason) = 0;
 };

@@ -4,8 +4,9 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <deque>
 #include <optional>
 #include <utility>
 
@@ -56,6 +57,40 @@ class Figure {
   torch::Tensor device_, host_;
 };
 
+/// How long a stream takes from one place to another. What it can't measure takes no time.
+class StreamTimer {
+ public:
+  StreamTimer() {
+    if (cudaEventCreate(&began_) != cudaSuccess || cudaEventCreate(&ended_) != cudaSuccess)
+      static_cast<void>(cudaGetLastError());  // which others would take for their own
+  }
+  ~StreamTimer() {
+    for (const cudaEvent_t event : {began_, ended_})
+      if (event != nullptr) cudaEventDestroy(event);
+  }
+  StreamTimer(const StreamTimer&) = delete;
+  StreamTimer& operator=(const StreamTimer&) = delete;
+
+  void begin(cudaStream_t stream) const {
+    if (ended_ != nullptr) cudaEventRecord(began_, stream);
+  }
+  void end(cudaStream_t stream) const {
+    if (ended_ != nullptr) cudaEventRecord(ended_, stream);
+  }
+  /// Once the stream has come to the end.
+  [[nodiscard]] Duration took() const {
+    float milliseconds = 0;
+    if (ended_ == nullptr || cudaEventElapsedTime(&milliseconds, began_, ended_) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());
+      return {};
+    }
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<float, std::milli>(milliseconds));
+  }
+
+ private:
+  cudaEvent_t began_ = nullptr, ended_ = nullptr;
+};
+
 torch::Tensor workspace_for(std::size_t elements, torch::Device device) {
   const std::size_t bytes = cuda::squares_workspace_bytes(DataType::f32, elements);
   return torch::empty({static_cast<std::int64_t>(bytes)}, on(device, torch::kByte));
@@ -83,8 +118,13 @@ class CudaSummer final : public DeviceSummer {
         squares_(device) {}
 
   ~CudaSummer() override {
-    // One that was never used need not wait for the others, who may be long about leaving theirs.
-    if (ranks_ && !used_) ranks_->abort("was not used");
+    if (!ranks_) return;
+    // Where all is well the ranks have agreed on what the last sums came to, or have begun none: who leaves
+    // need not wait for who stays.
+    if (under_way_ || !communicator_.health().ok())
+      abort("left");
+    else
+      ranks_->release();
   }
 
   [[nodiscard]] Status sum(float* values, std::size_t count, bool squared) override {
@@ -98,14 +138,21 @@ class CudaSummer final : public DeviceSummer {
     });
   }
 
-  [[nodiscard]] Result<double> squares() override {
+  [[nodiscard]] double squares() override {
     return std::exchange(any_squares_, false) ? squares_.value() : 0.0;
   }
 
   [[nodiscard]] Status wait() override {
-    PACELINE_TRY(wait_for_inputs());
-    return ranks_ ? told([&] { return wait_for_ranks(); }) : Status();
+    Status ended = wait_for_inputs();
+    if (ended.ok() && ranks_) ended = told([&] { return wait_for_ranks(); });
+    if (!ended.ok())
+      abort(ended.error().message);
+    else
+      under_way_ = false;
+    return ended;
   }
+
+  [[nodiscard]] Duration busy() const override { return busy_; }
 
   void abort(const std::string& reason) override {
     if (!ranks_) return;
@@ -115,7 +162,7 @@ class CudaSummer final : public DeviceSummer {
 
  private:
   [[nodiscard]] Status begin_sum(float* values, std::size_t count, bool squared) {
-    used_ = true;
+    under_way_ = true;
     const OnDevice here(device_);
     const c10::Stream computing = current_stream(device_);
     if (squared) PACELINE_TRY(add_squares(values, count, native(computing)));
@@ -123,7 +170,12 @@ class CudaSummer final : public DeviceSummer {
     computed_->record(computing);
     if (!ranks_) return {};
     computed_->block(stream_);
-    return ranks_->all_reduce(values, values, count, DataType::f32, {}, native(stream_));
+    if (timed_ == timers_.size()) timers_.emplace_back();
+    const StreamTimer& timer = timers_[timed_++];
+    timer.begin(native(stream_));
+    PACELINE_TRY(ranks_->all_reduce(values, values, count, DataType::f32, {}, native(stream_)));
+    timer.end(native(stream_));
+    return {};
   }
 
   [[nodiscard]] Status add_squares(const float* values, std::size_t count, cudaStream_t stream) {
@@ -141,16 +193,18 @@ class CudaSummer final : public DeviceSummer {
     const OnDevice here(device_);
     c10::Event summed(device_.type());
     summed.record(stream_);
-    // Sums end by themselves when a rank of theirs is lost. That this generation is given up the host's
-    // communicator is told alone.
+    // Who gives this generation up tells the host's communicator.
     Instant looked = steady_clock.now();
     wait_for(summed, [this, &looked] {
       if (steady_clock.now() - looked < health_interval) return;
       looked = steady_clock.now();
-      const Status health = communicator_.health();
-      if (!health.ok() && health.error().code != ErrorCode::peer_lost) ranks_->abort(health.error().message);
+      const Status well = communicator_.health();
+      if (!well.ok()) ranks_->abort(well.error().message);
     });
-    return ranks_->wait();
+    PACELINE_TRY(ranks_->wait());
+    for (std::size_t i = 0; i < timed_; ++i) busy_ += timers_[i].took();
+    timed_ = 0;
+    return {};
   }
 
   Communicator& communicator_;
@@ -159,7 +213,10 @@ class CudaSummer final : public DeviceSummer {
   c10::Stream stream_;
   std::optional<c10::Event> computed_;  // what the newest sum takes
   Figure squares_;
-  bool any_squares_ = false, used_ = false;
+  std::deque<StreamTimer> timers_;  // of the sums since the last wait, timed_ of them
+  std::size_t timed_ = 0;
+  Duration busy_{};
+  bool any_squares_ = false, under_way_ = false;
   torch::Tensor workspace_ = torch::empty({0}, torch::kByte);
 };
 
@@ -170,11 +227,12 @@ class CudaUpdates final : public Updates {
   CudaUpdates(const UpdateRules& rules, torch::Device device)
       : config_(rules.config),
         device_(device),
-        elements_(static_cast<std::int64_t>(rules.elements)),
-        momentum_(torch::zeros({elements_}, on(device, torch::kFloat))),
+        elements_(rules.elements),
+        momentum_(torch::zeros({static_cast<std::int64_t>(elements_)}, on(device, torch::kFloat))),
         squares_(device),
         factor_(torch::ones({1}, on(device, torch::kFloat))),
-        workspace_(workspace_for(rules.elements, device)) {
+        workspace_(workspace_for(rules.elements, device)),
+        uploads_(rules.uploads) {
     if (config_.kind == OptimizerKind::adamw) second_moment_ = torch::zeros_like(momentum_);
     std::vector<std::int64_t> boundaries;
     for (const FlatOptimizer::Range& range : rules.decayed) {
@@ -187,42 +245,53 @@ class CudaUpdates final : public Updates {
   [[nodiscard]] Result<Applied> apply(const torch::Tensor& parameters, const torch::Tensor& gradients,
                                       double learning_rate, FlatOptimizer::Use use) override {
     const OnDevice here(device_);
-    const c10::Stream stream = current_stream(device_);
-    const torch::Tensor own = in_this_memory(gradients);
-    PACELINE_TRY(cuda::sum_of_squares(squares_.place(), own.data_ptr(), DataType::f32, rules_elements(),
-                                      /*accumulate=*/false, workspace_.data_ptr(), native(stream)));
-    squares_.read();
-    c10::Event read(device_.type());
-    read.record(stream);
-    PACELINE_TRY(cuda::gradient_factor(factor_.data_ptr<float>(), squares_.place(), config_.clip_norm,
-                                       use.factor, native(stream)));
-    PACELINE_TRY(update(parameters, own, learning_rate, native(stream)));
-    wait_for(read);  // and not for the update, which the next pass waits for on the device
-    Applied applied;
-    applied.squares = squares_.value() * use.factor * use.factor;
-    applied.changed = std::isfinite(squares_.value());
-    if (applied.changed) ++updates_;
-    return applied;
+    return gradients.device() == device_ ? apply_own(parameters, gradients, learning_rate, use.factor)
+                                         : apply_host(parameters, gradients, learning_rate, use.factor);
   }
 
   [[nodiscard]] State state() override { return {momentum_, second_moment_, updates_}; }
 
  private:
-  [[nodiscard]] std::size_t rules_elements() const { return static_cast<std::size_t>(elements_); }
+  [[nodiscard]] Result<Applied> apply_own(const torch::Tensor& parameters, const torch::Tensor& gradients,
+                                          double learning_rate, double factor) {
+    const c10::Stream stream = current_stream(device_);
+    PACELINE_TRY(cuda::sum_of_squares(squares_.place(), gradients.data_ptr(), DataType::f32, elements_,
+                                      /*accumulate=*/false, workspace_.data_ptr(), native(stream)));
+    squares_.read();
+    c10::Event read(device_.type());
+    read.record(stream);
+    PACELINE_TRY(cuda::gradient_factor(factor_.data_ptr<float>(), squares_.place(), config_.clip_norm, factor,
+                                       native(stream)));
+    PACELINE_TRY(update(parameters, gradients, learning_rate));
+    wait_for(read);  // and not for the update, which the next pass waits for on the device
+    return applied(squares_.value() * factor * factor);
+  }
 
-  [[nodiscard]] torch::Tensor in_this_memory(const torch::Tensor& gradients) {
-    if (gradients.device() == device_) return gradients;
-    if (!uploaded_.defined()) uploaded_ = torch::empty_like(momentum_);
-    uploaded_.copy_(gradients);
-    return uploaded_;
+  /// Of sums with ranks on CPUs: what all compute must be the same bits, so their squares are added up as the
+  /// others do it.
+  [[nodiscard]] Result<Applied> apply_host(const torch::Tensor& parameters, const torch::Tensor& gradients,
+                                           double learning_rate, double factor) {
+    const double squares = factor * factor * sum_of_squares({gradients.data_ptr<float>(), elements_});
+    if (!std::isfinite(squares)) return applied(squares);
+    factor_.fill_(static_cast<float>(factor * clipping(squares, config_.clip_norm)));
+    uploads_.copy_(gradients);
+    PACELINE_TRY(update(parameters, uploads_, learning_rate));
+    return applied(squares);
+  }
+
+  Applied applied(double squares) {
+    const bool finite = std::isfinite(squares);
+    if (finite) ++updates_;
+    return {squares, finite};
   }
 
   [[nodiscard]] Status update(const torch::Tensor& parameters, const torch::Tensor& gradients,
-                              double learning_rate, cudaStream_t stream) {
+                              double learning_rate) {
+    const cudaStream_t stream = native(current_stream(device_));
     cuda::FlatArrays arrays;
     arrays.parameters = parameters.data_ptr<float>();
     arrays.gradients = gradients.data_ptr();
-    arrays.count = rules_elements();
+    arrays.count = elements_;
     static_assert(sizeof(std::size_t) == sizeof(std::int64_t));
     arrays.decay_boundaries = reinterpret_cast<const std::size_t*>(boundaries_.data_ptr<std::int64_t>());
     arrays.boundary_count = static_cast<std::size_t>(boundaries_.numel());
@@ -238,11 +307,10 @@ class CudaUpdates final : public Updates {
 
   OptimizerConfig config_;
   torch::Device device_;
-  std::int64_t elements_;
+  std::size_t elements_;
   torch::Tensor momentum_, second_moment_;
   Figure squares_;  // of the gradients
-  torch::Tensor factor_, workspace_, boundaries_;
-  torch::Tensor uploaded_;  // gradients that were summed on the host
+  torch::Tensor factor_, workspace_, uploads_, boundaries_;
   std::int64_t updates_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include "figure_tail.hpp"
 #include "memory_format.hpp"
 #include "paceline/base/assert.hpp"
+#include "shared_failure.hpp"
 
 namespace paceline {
 namespace {
@@ -33,6 +34,7 @@ class DeviceSums final : public GradientSums {
 
   [[nodiscard]] const BucketLayout& layout() const noexcept override { return layout_; }
   [[nodiscard]] bool on_device() const noexcept override { return true; }
+  [[nodiscard]] Duration busy() const override { return summer_->busy(); }
 
   void begin(const StepSpec& spec, bool /*again*/) override {
     trouble_ = {};
@@ -62,29 +64,18 @@ class DeviceSums final : public GradientSums {
   /// Waits for this rank's own gradients, so that the time for them is known apart from the time for sums.
   [[nodiscard]] Status finish(std::vector<Work>& works) override {
     PACELINE_TRY(summer_->wait_for_inputs());
-    if (tail_.wants_spread()) {
-      PACELINE_ASSIGN(const double squares, summer_->squares());
-      tail_.add_spread(squares);
-    }
+    if (tail_.wants_spread()) tail_.add_spread(summer_->squares());
     works.push_back(communicator_.all_reduce_async(tail_memory_.data(), tail_memory_.size(), DataType::f32));
     return {};
   }
 
-  void give_up(const Error& why) override {
-    // That a rank is lost the sums notice themselves, and tell the others which.
-    if (why.code == ErrorCode::peer_lost)
-      static_cast<void>(summer_->wait());
-    else
-      summer_->abort(why.message);
-  }
+  void give_up(const Error& why) override { summer_->abort(why.message); }
 
   [[nodiscard]] Result<Verdict> settle(const NotFinite& /*rules*/) override {
-    if (!trouble_.ok()) summer_->abort(trouble_.error().message);
     const Status summed = trouble_.ok() ? summer_->wait() : trouble_;
     if (summed.ok()) return Verdict::good;
-    // Others may have all sums, and wait for this rank's vote. Of a rank that is lost they know themselves.
-    const Error& error = summed.error();
-    if (error.rank < 0 || error.rank == communicator_.rank()) communicator_.abort(error.message);
+    const Error error = shared_failure(communicator_, summed.error());
+    summer_->abort(error.message);
     return error;
   }
 
@@ -116,9 +107,10 @@ Result<std::unique_ptr<GradientSums>> make_device_sums(Communicator& communicato
                                                        const SummedTensors& tensors,
                                                        const Accelerator& accelerator,
                                                        const torch::Tensor& gradients) {
-  PACELINE_ASSIGN(std::unique_ptr<DeviceSummer> summer, accelerator.meet(communicator));
+  Result<std::unique_ptr<DeviceSummer>> met = accelerator.meet(communicator);
+  if (!met.ok()) return shared_failure(communicator, met.error());
   return std::unique_ptr<GradientSums>(
-      std::make_unique<DeviceSums>(communicator, tensors, std::move(summer), gradients));
+      std::make_unique<DeviceSums>(communicator, tensors, std::move(*met), gradients));
 }
 
 }  // namespace paceline

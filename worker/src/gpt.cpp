@@ -62,7 +62,7 @@ class CausalAttentionImpl : public nn::Module {
     // Queries, keys and values, each [samples, heads, tokens, head width].
     const torch::Tensor parts =
         qkv_->forward(x).view({-1, tokens, 3, heads_, head_width_}).permute({2, 0, 3, 1, 4});
-    const torch::Tensor mixed = fused(parts) ? mix_fused(parts) : mix(parts, mask);
+    const torch::Tensor mixed = mix(parts, mask);
     return dropped(projection_->forward(mixed.transpose(1, 2).reshape({-1, heads_ * head_width_})));
   }
   /// Its part of the residual stream comes out of here.
@@ -74,6 +74,15 @@ class CausalAttentionImpl : public nn::Module {
   }
 
   torch::Tensor mix(const torch::Tensor& parts, const torch::Tensor& mask) const {
+    // LibTorch 2 has kernels that keep no matrix of all pairs. On GPUs, and not where the same bits are
+    // wanted again: their backward passes add up in any order.
+#if TORCH_VERSION_MAJOR >= 2
+    if (parts.is_cuda() && !at::globalContext().deterministicAlgorithms()) {
+      const std::vector<torch::Tensor> whole = parts.unbind(0);
+      return at::scaled_dot_product_attention(whole[0], whole[1], whole[2], /*attn_mask=*/{},
+                                              is_training() ? dropout_ : 0.0, /*is_causal=*/true);
+    }
+#endif
     // All of them in one copy, each [samples * heads, tokens, head width].
     const std::int64_t tokens = mask.size(0);
     const std::vector<torch::Tensor> each = parts.reshape({3, -1, tokens, head_width_}).unbind(0);
@@ -82,26 +91,6 @@ class CausalAttentionImpl : public nn::Module {
         torch::baddbmm(mask, each[0], each[1].transpose(1, 2), /*beta=*/1, /*alpha=*/scale).softmax(-1);
     return torch::bmm(dropped(weights), each[2]).view({-1, heads_, tokens, head_width_});
   }
-
-  // LibTorch 2 has kernels that keep no matrix of all pairs. On GPUs, and not where the same bits are wanted
-  // again: their backward passes add up in any order.
-#if TORCH_VERSION_MAJOR >= 2
-  [[nodiscard]] static bool fused(const torch::Tensor& parts) {
-    return parts.is_cuda() && !at::globalContext().deterministicAlgorithms();
-  }
-  torch::Tensor mix_fused(const torch::Tensor& parts) const {
-    const std::vector<torch::Tensor> each = parts.unbind(0);
-    return at::scaled_dot_product_attention(each[0], each[1], each[2], /*attn_mask=*/{},
-                                            is_training() ? dropout_ : 0.0, /*is_causal=*/true);
-  }
-#else
-  [[nodiscard]] static bool fused(const torch::Tensor& /*parts*/) {
-    return false;
-  }
-  torch::Tensor mix_fused(const torch::Tensor& parts) const {
-    return parts;
-  }
-#endif
 
   std::int64_t heads_;
   std::int64_t head_width_;

@@ -72,6 +72,8 @@ class GradientSums {
   [[nodiscard]] virtual const BucketLayout& layout() const noexcept = 0;
   /// Whether add() takes gradients where the model computes them, else from the host's memory.
   [[nodiscard]] virtual bool on_device() const noexcept { return false; }
+  /// How long sums were under way that the ranks' communicator knows nothing of.
+  [[nodiscard]] virtual Duration busy() const { return {}; }
 
   /// `again`: it is the step of before, whose passes settle() wanted once more.
   virtual void begin(const StepSpec& spec, bool again) = 0;

@@ -18,6 +18,7 @@
 #include "normalization.hpp"
 #include "paceline/base/hash.hpp"
 #include "paceline/base/text.hpp"
+#include "shared_failure.hpp"
 #include "updates.hpp"
 
 namespace paceline {
@@ -84,6 +85,7 @@ class Trainer::Impl {
   void prepare_evaluation();
 
   [[nodiscard]] std::int64_t parameters() const { return memory_->trained_elements(); }
+  [[nodiscard]] bool sums_on_devices() const { return gradients_->sums().on_device(); }
   [[nodiscard]] int buckets() const { return static_cast<int>(gradients_->sums().layout().buckets.size()); }
 
  private:
@@ -91,11 +93,12 @@ class Trainer::Impl {
   void add_host_parts(std::vector<StatePart>& parts);
   [[nodiscard]] Result<bool> all_have_devices(Communicator& communicator) const;
   [[nodiscard]] SummedTensors summed_tensors() const;
-  [[nodiscard]] bool sums_on_device() const { return accelerator_ != nullptr && !options_.reproducible; }
+  [[nodiscard]] bool could_sum_on_device() const { return accelerator_ != nullptr && !options_.reproducible; }
   [[nodiscard]] Status share_state_of_rank_0();
   void begin(StepPart part) const {
     if (options_.on_part) options_.on_part(part);
   }
+  [[nodiscard]] Duration busy() const { return communicator_->busy() + gradients_->sums().busy(); }
   void begin_parts() { part_began_ = steady_clock.now(); }
   /// What has passed since the part before went to this one.
   void end_part(Duration& part) {
@@ -123,11 +126,14 @@ class Trainer::Impl {
   }
   /// What an accelerator gave. A broken device is told first.
   template <class Given>
-  [[nodiscard]] Given heard(Given given) const {
-    if (!given.ok() && options_.on_broken_device &&
-        says_that_device_broke(given.error(), communicator_->rank()))
+  [[nodiscard]] Given heard(Given given, const Communicator& ranks) const {
+    if (!given.ok() && options_.on_broken_device && says_that_device_broke(given.error(), ranks.rank()))
       options_.on_broken_device(given.error().message);
     return given;
+  }
+  template <class Given>
+  [[nodiscard]] Given heard(Given given) const {
+    return heard(std::move(given), *communicator_);
   }
 
   Communicator* communicator_;  // does not own
@@ -138,7 +144,7 @@ class Trainer::Impl {
   LossScale loss_scale_;
   std::optional<ModelMemory> memory_;              // there once prepared
   std::unique_ptr<Accelerator> accelerator_;       // null: the model computes in the host's memory
-  torch::Tensor device_gradients_;                 // with an accelerator, where that sums them
+  torch::Tensor device_gradients_;                 // with an accelerator, whose memory it is
   ExpectedMagnitudes expected_;                    // when reproducible
   std::optional<ComputeFingerprint> fingerprint_;  // the same
   std::unique_ptr<Gradients> gradients_;
@@ -155,7 +161,8 @@ Status Trainer::Impl::prepare() {
   if (options_.device.apart) {
     PACELINE_ASSIGN(accelerator_, make_accelerator(options_.device));
   }
-  if (sums_on_device()) device_gradients_ = make_device_gradients(summed_tensors(), options_.device.device);
+  if (accelerator_ != nullptr)
+    device_gradients_ = make_device_gradients(summed_tensors(), options_.device.device);
   if (options_.reproducible) {
     expected_ = no_expectations(summed_tensors());
     fingerprint_ = compute_fingerprint(options_.compute, options_.device);
@@ -189,13 +196,17 @@ Result<std::unique_ptr<GradientSums>> Trainer::Impl::make_sums(Communicator& com
   const SummedTensors tensors = summed_tensors();
   if (options_.reproducible) return make_exact_sums(communicator, tensors, expected_);
   PACELINE_ASSIGN(const bool on_devices, all_have_devices(communicator));
-  return on_devices ? make_device_sums(communicator, tensors, *accelerator_, device_gradients_)
-                    : make_float_sums(communicator, tensors);
+  if (!on_devices) return make_float_sums(communicator, tensors);
+  try {
+    return heard(make_device_sums(communicator, tensors, *accelerator_, device_gradients_), communicator);
+  } catch (const std::exception& exception) {
+    return shared_failure(communicator, failed("the ranks' GPUs cannot meet: ", exception));
+  }
 }
 
 /// Collective: ranks that compute in the host's memory and others meet there.
 Result<bool> Trainer::Impl::all_have_devices(Communicator& communicator) const {
-  std::int32_t all = sums_on_device() ? 1 : 0;
+  std::int32_t all = could_sum_on_device() ? 1 : 0;
   PACELINE_TRY(communicator.all_reduce(&all, 1, DataType::i32, ReduceOp::min));
   return all == 1;
 }
@@ -208,6 +219,8 @@ void Trainer::Impl::leave() {
 void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSums> sums) {
   leave();  // its hooks are at the same parameters
   communicator_ = &communicator;
+  // Sums that ended before their time may have left anything between the gradients, where nobody writes.
+  if (device_gradients_.defined()) device_gradients_.zero_();
   const SummedTensors tensors = summed_tensors();
   gradients_ =
       std::make_unique<Gradients>(tensors.parameters, tensors.names, std::move(sums), options_.device);
@@ -215,7 +228,7 @@ void Trainer::Impl::enter(Communicator& communicator, std::unique_ptr<GradientSu
 
 Status Trainer::Impl::make_updates() {
   const BucketLayout& layout = gradients_->sums().layout();
-  UpdateRules rules{options_.optimizer, layout.tail, {}};
+  UpdateRules rules{options_.optimizer, layout.tail, {}, device_gradients_};
   for (std::size_t i = memory_->trained().size(); i-- > 0;) {  // ascending places
     const torch::Tensor& tensor = memory_->trained()[i].tensor;
     const auto begin = layout.offset[i];
@@ -287,15 +300,18 @@ Result<StepOutcome> Trainer::Impl::step(const StepSpec& spec, std::span<const Pa
                  concat("step ", spec.step, ": a reproducible step must say how many passes it has")};
   held_.reset();
   parts_ = {};
+  const Duration busy_before = busy();
   begin_parts();
   PACELINE_TRY(sum_up(spec, passes));
   held_ = spec;
   begin(StepPart::commit);
   Result<Agreement> voted = commit(spec);
   end_part(parts_.commit);
+  const Duration collectives = busy() - busy_before;
   PACELINE_ASSIGN(Agreement agreement, std::move(voted));
   const Vote& vote = agreement.vote;
   PACELINE_ASSIGN(StepOutcome outcome, roll_forward());
+  outcome.collectives = collectives;
   outcome.stop = vote.stop_negated != 0;
   // Ranks may have prepared different ones, when one was given up and another follows.
   outcome.next_generation = vote.next_least == -vote.next_greatest_negated ? vote.next_least : 0;
@@ -433,9 +449,9 @@ Result<StepOutcome> Trainer::Impl::apply(const StepSpec& spec) {
 
 /// Of weights, and of what goes with them.
 Result<Updates::Applied> Trainer::Impl::update(const StepSpec& spec, const StepSums& sums, double factor) {
+  copies_.outdate();  // in any case: passes may have changed a model's buffers
   if (!sums.finite) return Updates::Applied{std::numeric_limits<double>::infinity(), false};
   try {
-    copies_.outdate();
     return heard(updates_->apply(memory_->parameters(), sums.gradients, spec.learning_rate,
                                  {factor, loss_scale_.follows()}));
   } catch (const std::exception& exception) {
@@ -516,6 +532,9 @@ std::int64_t Trainer::parameters() const noexcept {
 }
 int Trainer::buckets() const noexcept {
   return impl_->buckets();
+}
+bool Trainer::sums_on_devices() const noexcept {
+  return impl_->sums_on_devices();
 }
 
 Result<Evaluation> evaluate(Communicator& communicator, Model& model,

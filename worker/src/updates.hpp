@@ -17,10 +17,11 @@ struct UpdateRules {
   OptimizerConfig config;
   std::size_t elements = 0;
   std::vector<FlatOptimizer::Range> decayed;
+  torch::Tensor uploads;  ///< on a device, where gradients of the host's memory go first
 };
 
-/// The optimizer where the weights are: FlatOptimizer, or the same arithmetic in a device's memory. One
-/// thread.
+/// The optimizer where the weights are: FlatOptimizer, or the same arithmetic in a device's memory, where
+/// only squares of gradients that lie there are added up in another order. One thread.
 class Updates {
  public:
   Updates() = default;

@@ -75,7 +75,8 @@ struct DeviceOptions {
 class DeviceCommunicator {
  public:
   /// Collective over the ranks of `host`, which is used for meeting only and stays the caller's. Takes a
-  /// second or two: kernels are loaded and ways are measured. Errors, each with rank, GPU and what to do:
+  /// second or two: kernels are loaded and ways are measured; ends when `host` is aborted or loses a rank.
+  /// Errors, each with rank, GPU and what to do:
   /// unsupported (no driver, or one older than the toolkit; NCCL asked for and its header and library differ;
   /// a way asked for that is not available here), invalid_argument (no such device; two ranks with one GPU),
   /// io (the GPU failed or has no memory), and those of Communicator::split. The staged ways call the host
@@ -84,8 +85,8 @@ class DeviceCommunicator {
 
   DeviceCommunicator(DeviceCommunicator&&) noexcept;
   DeviceCommunicator& operator=(DeviceCommunicator&&) noexcept;
-  /// Waits for what was begun, and up to 10 s for the other ranks to end theirs: they read this rank's
-  /// memory.
+  /// Waits for what was begun, and unless it was released up to 10 s for the other ranks to end theirs: they
+  /// read this rank's memory.
   ~DeviceCommunicator();
 
   [[nodiscard]] int rank() const noexcept;
@@ -110,6 +111,9 @@ class DeviceCommunicator {
   [[nodiscard]] Status health() const;
   /// Gives up: everything in flight ends on every rank with `reason`.
   void abort(const std::string& reason);
+  /// Says that all ranks have ended every collective, which the caller knows since they have agreed on
+  /// something after it: the destructor waits for no rank then. Nothing else may be called any more.
+  void release();
 
   /// The way that an all_reduce of so many bytes takes.
   [[nodiscard]] Way way_of(std::size_t bytes) const;

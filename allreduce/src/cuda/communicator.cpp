@@ -86,6 +86,9 @@ Status DeviceCommunicator::health() const {
 void DeviceCommunicator::abort(const std::string& reason) {
   impl_->abort(reason);
 }
+void DeviceCommunicator::release() {
+  impl_->release();
+}
 
 Way DeviceCommunicator::way_of(std::size_t bytes) const {
   Descriptor sum;

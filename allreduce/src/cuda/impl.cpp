@@ -17,6 +17,38 @@ constexpr Duration leaving_time = std::chrono::seconds(10);
 // After a failure the peers' kernels see the abort within this, and read this rank's memory no more.
 constexpr Duration abort_time = std::chrono::milliseconds(200);
 
+/// While a communicator is made over `control`, its making ends when `host` does: who gives that up knows of
+/// no other.
+class HostWatch {
+ public:
+  HostWatch(const Communicator& host, Communicator& control)
+      : thread_([this, &host, &control] { watch(host, control); }) {}
+  ~HostWatch() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    ends_.notify_all();
+    thread_.join();
+  }
+  HostWatch(const HostWatch&) = delete;
+  HostWatch& operator=(const HostWatch&) = delete;
+
+ private:
+  void watch(const Communicator& host, Communicator& control) {
+    std::unique_lock lock(mutex_);
+    while (!ends_.wait_for(lock, watch_interval, [this] { return over_; })) {
+      const Status well = host.health();
+      if (!well.ok()) return control.abort(well.error().message);
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable ends_;
+  bool over_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
 }  // namespace
 
 Status DeviceCommunicator::Impl::open(Communicator& host) {
@@ -32,6 +64,7 @@ Status DeviceCommunicator::Impl::open(Communicator& host) {
     for (std::vector<int>& lane : lanes_of(topology_)) groups.push_back(std::move(lane));
   PACELINE_ASSIGN(std::vector<Communicator> parts, host.split(groups, options_.operation_timeout));
   control_ = std::make_shared<Communicator>(std::move(parts[0]));
+  const HostWatch watch_host(host, *control_);
   PACELINE_TRY(agree_on_options());
   PACELINE_TRY(all_well(ipc::load_kernels()));
   PACELINE_ASSIGN(last_, make_event());
@@ -280,6 +313,7 @@ void DeviceCommunicator::Impl::watch() {
 /// Peers read this rank's memory until their own kernels have ended.
 void DeviceCommunicator::Impl::leave() {
   const Status ended = wait();
+  if (released_) return;
   if (ended.ok()) {
     Work all_ended = control_->all_reduce_async(nullptr, 0, DataType::u8);
     const Deadline deadline(steady_clock, leaving_time);

@@ -31,6 +31,7 @@ class DeviceCommunicator::Impl {
   [[nodiscard]] Status wait();
   [[nodiscard]] Status health() const;
   void abort(const std::string& reason);
+  void release() { released_ = true; }
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
@@ -84,6 +85,7 @@ class DeviceCommunicator::Impl {
 
   mutable std::mutex failure_mutex_;
   std::optional<Error> failure_;
+  bool released_ = false;  // no peer reads this rank's memory any more
 
   std::unique_ptr<StagedWorker> staged_;
   std::mutex watch_mutex_;

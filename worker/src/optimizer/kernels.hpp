@@ -31,6 +31,7 @@ struct Kernels {
   /// The sum of squares alone, in the order in which an update adds it up.
   double (*squares)(const float* values, size_t count);
   double (*sgd)(const Arrays&, const Coefficients&);
+  double (*plain_sgd)(const Arrays&, const Coefficients&);  ///< without momentum, of which nothing is kept
   double (*adamw)(const Arrays&, const Coefficients&);
 };
 

@@ -25,7 +25,7 @@ const optimizer::Kernels& kernels() {
   return widest;
 }
 
-// As torch::nn::utils::clip_grad_norm_ has it: keeps the division away from zero.
+// Keeps the division away from zero.
 constexpr double clip_epsilon = 1e-6;
 
 }  // namespace
@@ -35,6 +35,10 @@ double sum_of_squares(std::span<const float> values) {
   for (std::size_t begin = 0; begin < values.size(); begin += block_elements)
     squares += kernels().squares(values.data() + begin, std::min(block_elements, values.size() - begin));
   return squares;
+}
+
+double clipping(double squares, double clip_norm) {
+  return clip_norm == 0 ? 1 : std::min(1.0, clip_norm / (std::sqrt(squares) + clip_epsilon));
 }
 
 FlatOptimizer::FlatOptimizer(OptimizerConfig config, std::size_t elements, std::vector<Range> decayed)
@@ -60,9 +64,7 @@ double FlatOptimizer::apply(std::span<float> parameters, std::span<const float> 
     return factor_squared * update(parameters, gradients, learning_rate, use.factor);
   const double squares = factor_squared * sum_of_squares(gradients);
   if (!std::isfinite(squares)) return squares;
-  const double clipping =
-      config_.clip_norm == 0 ? 1 : std::min(1.0, config_.clip_norm / (std::sqrt(squares) + clip_epsilon));
-  update(parameters, gradients, learning_rate, use.factor * clipping);
+  update(parameters, gradients, learning_rate, use.factor * clipping(squares, config_.clip_norm));
   return squares;
 }
 
@@ -82,6 +84,9 @@ double FlatOptimizer::update(std::span<float> parameters, std::span<const float>
   c.step_size = static_cast<float>(learning_rate / (1 - std::pow(config_.beta1, t)));
   c.root_of_correction = static_cast<float>(std::sqrt(1 - std::pow(config_.beta2, t)));
   c.epsilon = static_cast<float>(config_.epsilon);
+  const auto rule = config_.kind == OptimizerKind::adamw ? kernels().adamw
+                    : config_.momentum == 0              ? kernels().plain_sgd
+                                                         : kernels().sgd;
   double squares = 0;
   for (const Piece& piece : pieces_) {
     c.weight_decay = piece.decayed ? static_cast<float>(config_.weight_decay) : 0.0F;
@@ -90,7 +95,7 @@ double FlatOptimizer::update(std::span<float> parameters, std::span<const float>
                                      momentum_.data() + begin,
                                      second_moment_.empty() ? nullptr : second_moment_.data() + begin,
                                      std::min(block_elements, piece.range.end - begin)};
-      squares += config_.kind == OptimizerKind::sgd ? kernels().sgd(arrays, c) : kernels().adamw(arrays, c);
+      squares += rule(arrays, c);
     }
   }
   return squares;

@@ -24,6 +24,10 @@ struct OptimizerConfig {
 /// In f64, in a fixed order: the same bits on every instruction set. Any thread.
 [[nodiscard]] double sum_of_squares(std::span<const float> values);
 
+/// What gradients with these squares are scaled by, so that their norm is no larger than `clip_norm`; 1 where
+/// that is 0. As torch::nn::utils::clip_grad_norm_ has it.
+[[nodiscard]] double clipping(double squares, double clip_norm);
+
 /// SGD with momentum (Sutskever et al. 2013, in PyTorch's form) or AdamW (Loshchilov and Hutter 2019) on flat
 /// memory: parameters, gradients and state are arrays with the same places, and an update is one pass over
 /// them; clipping takes one more over the gradients, for their norm. The same bits on every instruction set.

@@ -122,6 +122,7 @@ struct StepOutcome {
   std::int64_t next_generation = 0;  ///< the one that all ranks are ready to change to; 0: none
   bool all_can_save = false;
   StepParts parts;                    ///< of this rank
+  Duration collectives{};             ///< how long this rank's were under way, beside backward and after it
   std::vector<std::int64_t> words{};  ///< what all said, see StepSpec
   /// All ranks' `consumed`, added up modulo 2^64: exact for up to 65,536 ranks.
   std::uint64_t consumed = 0;
@@ -138,9 +139,8 @@ struct StatePart {
 class GradientSums;
 
 /// A model, its gradients in buckets that the ranks of a node share or that are on their GPUs, and the
-/// optimizer on flat memory.
-/// One thread; the communicator is used by nobody else meanwhile. Parameters and buffers are the same bits on
-/// every rank after each step.
+/// optimizer on flat memory. One thread; the communicator is used by nobody else meanwhile. Parameters and
+/// buffers are the same bits on every rank after each step.
 ///
 /// Ranks may be lost: when step() fails because of another rank, this one's weights are as before the step,
 /// and it either holds all of the step's reduced gradients or doesn't. If any rank has applied the step, all
@@ -210,6 +210,8 @@ class Trainer {
 
   [[nodiscard]] std::int64_t parameters() const noexcept;  ///< trainable elements
   [[nodiscard]] int buckets() const noexcept;
+  /// Gradients go from device to device, and not through the ranks' communicator.
+  [[nodiscard]] bool sums_on_devices() const noexcept;
 
  private:
   class Impl;
