@@ -1,12 +1,12 @@
 // The coordinator's part that finds workers which are there in name only: those that are silent, and those
-// that get nowhere while the others wait for them.
+// that get nowhere while the others wait for them; and collectives that hang.
 //
 // A worker's heartbeat comes from a thread that does nothing else, so silence means that the whole process
 // stands still: stopped, or on a machine that does. What its training thread does is in the heartbeat, and
 // says nothing by itself, since any part of a step may take long. It is held against the others: a rank is
 // *stuck* when at least half of the ranks wait in a collective for its step, and it has been in one part of
 // its own work for far longer than those took for that part. Who waits is never stuck, and neither is anybody
-// where all are slow.
+// where all are slow. Where all wait, and nobody has anything left to do, the collective is stuck.
 #include <algorithm>
 
 #include "paceline/base/text.hpp"
@@ -44,7 +44,10 @@ void Coordinator::handle(const WorkerHeartbeat& event) {
   std::optional<Pulse>& pulse = found->second.pulse;
   const Instant since = now_ - std::clamp<Duration>(event.in_phase_for, {}, now_.time_since_epoch());
   const bool stood_still = !pulse || now_ - pulse->heard > options_.limits.silence / 2;
-  if (!pulse) pulse.emplace();
+  if (!pulse) {
+    pulse.emplace();
+    pulse->first_step = event.step;
+  }
   // Parts that fit between two heartbeats are counted with the one before, which is nothing to what is long.
   else if (pulse->step != event.step || pulse->phase != event.phase)
     pulse->took[index(pulse->phase)] = std::max<Duration>(since - pulse->since, {});
@@ -75,6 +78,7 @@ void Coordinator::look_after_workers() {
   }
   end_silent();
   end_stuck();
+  end_hang();
 }
 
 /// Whether the job could go on from what it holds, as far as is known before it reports.
@@ -159,6 +163,30 @@ std::string Coordinator::cause_of_delay(const Pulse& late, const std::vector<con
   if (late.busy() < options_.limits.slower * *middle) return {};
   return concat("has been ", name_of(late.phase), " for ", whole_seconds(late.busy()), " at step ", late.step,
                 ", while ", took.size(), " of ", count(ranks, "rank"), " wait for it");
+}
+
+/// All wait for each other, and far longer than they ever did: a collective hangs, and the next generation
+/// may do better. If it does not, or if these are the first steps, whose sums may take any time, the
+/// collective's own limit is waited for.
+void Coordinator::end_hang() {
+  const bool trains = state_ == State::running || state_ == State::preparing;
+  if (!trains || ranks_of(current_.record) < 2 || applied_ <= current_.record->base_step) return;
+  Duration least = Duration::max();
+  std::int64_t step = 0;
+  for (const GenerationMember& member : current_.record->members) {
+    const auto found = workers_.find(member.worker);
+    if (found == workers_.end() || found->second.stage != Stage::training || !found->second.pulse) return;
+    const Pulse& pulse = *found->second.pulse;
+    const bool known = pulse.step >= pulse.first_step + 2;  // how long it waits in a step
+    if (pulse.phase != WorkPhase::waits || !known) return;
+    if (now_ - pulse.heard > options_.limits.silence / 2) return;
+    if (pulse.busy() < options_.limits.slower * pulse.took[index(WorkPhase::waits)]) return;
+    least = std::min(least, pulse.busy());
+    step = std::max(step, pulse.step);
+  }
+  if (least < options_.limits.progress) return;
+  begin_repair(concat("all ", count(ranks_of(current_.record), "rank"), " have waited for each other for ",
+                      whole_seconds(least), " at step ", step));
 }
 
 /// "(rank 5 on node n3) ", where it is known.

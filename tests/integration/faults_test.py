@@ -20,16 +20,20 @@ class Faults(Coordinated):
         super().setUpClass()
         cls.undisturbed = None
 
-    def check(self, faults, ranks, evaluates=False):
-        """It completes with the bits of one undisturbed rank, and every sample was used once."""
+    def expected_weights(self):
+        """Those of one undisturbed rank."""
         if self.undisturbed is None:
             type(self).undisturbed = self.assert_proved(self.start("--ranks", "1", *JOB), STEPS)[0]["weights_sha256"]
+        return self.undisturbed
+
+    def check(self, faults, ranks, evaluates=False):
+        """It completes with the bits of one undisturbed rank, and every sample was used once."""
         more = ("--set", "eval_every=1") if evaluates else ()
         run = self.start("--ranks", str(ranks), *JOB, *more, environment={"PACELINE_FAULTS": faults})
         summary, _ = self.assert_proved(run, STEPS)
         happened = sum(path.read_text().count("PACELINE_FAULTS: signal") for path in (run.folder / "logs").glob("rank-*.log"))
         self.assertEqual(happened, faults.count("@"), run.err)
-        self.assertEqual(summary["weights_sha256"], self.undisturbed)
+        self.assertEqual(summary["weights_sha256"], self.expected_weights())
         return summary
 
     def test_a_death_at_each_point(self):
@@ -52,6 +56,17 @@ class Faults(Coordinated):
         for point in ("reduce@6", "apply@6"):
             with self.subTest(point):
                 self.assertGreaterEqual(self.check(f"1:{point}:stop", 3)["repairs"], 1)
+
+    def test_ranks_that_wait_for_each_other_for_ever_begin_anew(self):
+        # Nobody is dead, frozen or at work: rank 1 hangs in a collective, the other waits for its vote.
+        ends = self.folder / "hang-ends"
+        run = self.start("--ranks", "2", *JOB, environment={"PACELINE_FAULTS": f"1:reduce@6:until={ends}"})
+        run.await_status(lambda status: status["state"] == "repairing", "a repair")
+        ends.touch()
+        summary, _ = self.assert_proved(run, STEPS)
+        journal = "".join(path.read_text() for path in (run.folder / "journal").glob("*.jsonl"))
+        self.assertRegex(journal, "all 2 ranks have waited for each other for 3. s at step 6")
+        self.assertEqual((summary["repairs"], summary["weights_sha256"]), (1, self.expected_weights()))
 
 
 if __name__ == "__main__":

@@ -283,6 +283,67 @@ TEST(Progress, OneRankAloneIsNeverTooSlow) {
   EXPECT_EQ(one.ended, Ids{});
 }
 
+// ---- collectives that hang -----------------------------------------------------------------------------
+
+/// A job that has come to wait in step 5, having waited so long in each before.
+Beating all_wait(Duration in_each) {
+  Beating all = three_ranks();
+  for (std::int64_t step = 2; step < 5; ++step) {
+    all.does({1, 2, 3}, step, WorkPhase::compute).does({1, 2, 3}, step, WorkPhase::waits).pass(in_each);
+    all.job.on(StepsCommitted{step});
+  }
+  all.does({1, 2, 3}, 5, WorkPhase::compute).does({1, 2, 3}, 5, WorkPhase::waits);
+  return all;
+}
+
+TEST(Hang, WhereAllWaitForEachOtherTheyBeginAnew) {
+  Beating all = all_wait(seconds(1));
+  all.pass(seconds(29));
+  EXPECT_EQ(all.told_to_leave, Ids{});
+  all.pass(seconds(3));
+  EXPECT_EQ(all.told_to_leave, (Ids{1, 2, 3}));
+  EXPECT_EQ(all.ended, Ids{}) << "nobody is to blame";
+  EXPECT_NE(all.announced.find("all 3 ranks have waited for each other for 30 s at step 5"),
+            std::string::npos)
+      << all.announced;
+  for (const WorkerId id : {1, 2, 3}) all.job.left(id, 1, {4});
+  EXPECT_EQ(members(all.job.recorded()), (Workers{1, 2, 3}));
+}
+
+TEST(Hang, SumsThatAlwaysTakeLongMayTakeLonger) {
+  Beating all = all_wait(seconds(20));
+  all.pass(seconds(98));
+  EXPECT_EQ(all.told_to_leave, Ids{});
+  all.pass(seconds(4));
+  EXPECT_EQ(all.told_to_leave, (Ids{1, 2, 3}));
+}
+
+TEST(Hang, OneThatDoesAnythingElseIsWaitedFor) {
+  for (const WorkPhase phase : {WorkPhase::compute, WorkPhase::other}) {
+    Beating all = all_wait(seconds(1));
+    all.does({2}, 5, phase).pass(seconds(28));
+    EXPECT_EQ(all.told_to_leave, Ids{});
+  }
+}
+
+TEST(Hang, TheFirstSumsMayTakeAnyTime) {
+  Beating all = three_ranks();
+  all.does({1, 2, 3}, 1, WorkPhase::waits).pass(minutes(4));
+  EXPECT_EQ(all.told_to_leave, Ids{});
+}
+
+TEST(Hang, ThoseOfANewGenerationToo) {
+  Beating all = all_wait(seconds(1));
+  all.pass(seconds(32));
+  for (const WorkerId id : {1, 2, 3}) all.job.left(id, 1, {4});
+  all.job.written();
+  for (const WorkerId id : {1, 2, 3}) all.job.on(WorkerEntered{id, 2});
+  ASSERT_EQ(all.job.state(), State::running);
+  all.told_to_leave.clear();
+  all.does({1, 2, 3}, 5, WorkPhase::compute).does({1, 2, 3}, 5, WorkPhase::waits).pass(minutes(4));
+  EXPECT_EQ(all.told_to_leave, Ids{}) << "what didn't help once has a limit of its own";
+}
+
 // ---- whole jobs ---------------------------------------------------------------------------------------
 
 Setting calm_job(std::uint64_t seed) {
@@ -318,6 +379,21 @@ TEST(HealthOfAJob, RanksThatHangAreReplaced) {
     repairs += outcome.repairs;
   }
   EXPECT_GT(repairs, 50);
+}
+
+TEST(HealthOfAJob, SumsThatHangAreDoneAgainLongBeforeTheirOwnLimit) {
+  std::int64_t repairs = 0, late = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    Setting setting = calm_job(seed);
+    setting.hung_sums = 2;
+    const Outcome outcome = Simulation(setting).run();
+    ASSERT_EQ(outcome.violation, "") << seed;
+    ASSERT_EQ(outcome.status, "completed") << seed;
+    repairs += outcome.repairs;
+    if (outcome.lasted > setting.data_timeout) ++late;
+  }
+  EXPECT_GT(repairs, 100);
+  EXPECT_LE(late, 5) << "of 200, in which the first sums of a generation have hung";
 }
 
 TEST(HealthOfAJob, AStepThatIsSlowForAllIsNobodysFault) {

@@ -46,6 +46,7 @@ Setting Setting::random(std::uint64_t seed) {
   if (dice.one_in(3)) setting.data_timeout = seconds(200);
   setting.hangs = dice.one_in(4) ? dice.between(1, 2) : 0;
   setting.crashes = dice.one_in(3) ? dice.between(1, 4) : 0;
+  setting.hung_sums = dice.one_in(4) ? 1 : 0;
   return setting;
 }
 
@@ -67,6 +68,7 @@ Outcome Simulation::run() {
     check(queue_.now() < late, "the job has not ended long after the last fault");
   }
   if (end_) outcome_.status = end_->status;
+  outcome_.lasted = queue_.now().time_since_epoch();
   if (end_) outcome_.why = end_->why;
   outcome_.repairs = journal_.repairs;
   outcome_.resizes = journal_.resizes;
@@ -352,6 +354,7 @@ void Simulation::plan_faults() {
   plan(setting_.nodes, &Simulation::lose_node);
   plan(setting_.freezes, &Simulation::freeze);
   plan(setting_.hangs, &Simulation::hang);
+  plan(setting_.hung_sums, &Simulation::hang_sums);
   plan(setting_.stalls, &Simulation::stall);
   plan(setting_.reconnects, &Simulation::reconnect);
   plan(setting_.resizes, &Simulation::resize);
@@ -391,6 +394,13 @@ void Simulation::hang() {
   const Duration takes = dice_.between(seconds(1), seconds(150));
   say(concat("worker ", worker->id, " hangs for ", to_ms(takes), " ms"));
   worker->hangs_until = std::max(worker->hangs_until, queue_.now() + takes);
+}
+
+void Simulation::hang_sums() {
+  Worker* worker = any_worker();
+  if (worker == nullptr || worker->phase != Phase::training) return;
+  say(concat("the sums of generation ", worker->in->generation, " hang"));
+  plane_of(worker->in).hangs = true;
 }
 
 void Simulation::stall() {

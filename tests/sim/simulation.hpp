@@ -45,7 +45,8 @@ struct Setting {
   std::int64_t nodes =
       0;  ///< workers that vanish with their machine: noticed late, their last words are lost
   std::int64_t freezes = 0;
-  std::int64_t hangs = 0;  ///< ranks that are alive, and stay in their own part of a step
+  std::int64_t hangs = 0;      ///< ranks that are alive, and stay in their own part of a step
+  std::int64_t hung_sums = 0;  ///< generations in which from then on none ends
   std::int64_t stalls = 0;
   std::int64_t reconnects = 0;
   std::int64_t resizes = 0;
@@ -67,6 +68,7 @@ struct Outcome {
   std::string status, why;
   std::string violation;  ///< empty: every invariant held
   std::int64_t repairs = 0, resizes = 0, applied = 0;
+  Duration lasted{};
   std::vector<std::string> trace;
 };
 
@@ -126,6 +128,7 @@ class Simulation {
     std::set<WorkerId> members, arrived, gone, switched, at_end;
     std::map<std::int64_t, Step> steps;
     std::optional<std::int64_t> base;
+    bool hangs = false;
   };
 
   // the worker, worker.cpp
@@ -196,6 +199,7 @@ class Simulation {
   void lose_node();
   void freeze();
   void hang();
+  void hang_sums();
   void stall();
   void reconnect();
   void resize();

@@ -277,7 +277,7 @@ void Simulation::contribute(Worker& worker) {
   collective.contributed.insert(worker.id);
   begin(worker, WorkPhase::waits);
   limit(worker, setting_.data_timeout, "the sum did not come within the time");
-  if (collective.contributed.size() < plane.members.size()) return;
+  if (collective.contributed.size() < plane.members.size() || plane.hangs) return;
   for (const WorkerId id : plane.members)
     if (workers_.at(id).in == plane.record)
       wake(workers_.at(id), dice_.between(microseconds(100), milliseconds(10)), &Simulation::reduced);

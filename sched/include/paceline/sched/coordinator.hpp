@@ -222,7 +222,7 @@ struct CoordinatorLimits {
       30);  ///< from DismissWorker or WorkerFinished to EndWorker, and from that to WorkerLost
   Duration silence = std::chrono::seconds(5);  ///< without a heartbeat; then it is ended
   /// That a rank may be in one part of its own work while the others wait for it, and how many times as long
-  /// as those took for that part; then it is ended.
+  /// as those took for that part; then it is ended. The same for waiting of all, which begins a generation.
   Duration progress = std::chrono::seconds(30);
   int slower = 5;
   Duration look = std::chrono::seconds(1);            ///< from one look for those two to the next
@@ -319,7 +319,8 @@ class Coordinator {
   /// What a worker's heartbeats have told.
   struct Pulse {
     Instant heard{};
-    Instant awake{};  // its first heartbeat after it had stood still, or of all
+    Instant awake{};              // its first heartbeat after it had stood still, or of all
+    std::int64_t first_step = 0;  // in its first heartbeat
     std::int64_t step = 0;
     WorkPhase phase = WorkPhase::other;
     Instant since{};                 // it is in that phase
@@ -411,6 +412,7 @@ class Coordinator {
   void look_after_workers();
   void end_silent();
   void end_stuck();
+  void end_hang();
   void expel(WorkerId id, const std::string& why);
   [[nodiscard]] bool may_hold_state(const Worker& worker) const;
   [[nodiscard]] std::string cause_of_delay(const Pulse& late, const std::vector<const Pulse*>& waiting) const;
